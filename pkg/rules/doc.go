@@ -1,0 +1,33 @@
+// Package rules turns Services into iptables rules. It is pure: values in,
+// values out, standard library only, no I/O, no clock, no logging, no randomness.
+//
+// The way through it: a [Snapshot] of the cluster goes into [Build] (or a
+// [Builder], which remembers), which gives the [Ruleset] wanted; [NewPlan]
+// compares it with what the kernel has, as read by [ParseSave] and [Own], and
+// lists the least to write; [RenderTransaction] makes text of that for
+// iptables-restore. [Walk] sends a packet through any tables, ours or not, and
+// says what becomes of it.
+//
+// # The chains
+//
+// Names and meaning are kube-proxy's, so that whoever knows one knows the other.
+//
+//	nat     PREROUTING, OUTPUT ──► KUBE-SERVICES
+//	          a cluster IP ──────────────────────────► KUBE-SVC (KUBE-SVL, if internal policy Local)
+//	          an external or load balancer IP ───────► KUBE-EXT
+//	          a load balancer IP with source ranges ─► KUBE-FW ─► KUBE-EXT
+//	          a local address ─► KUBE-NODEPORTS ─────► KUBE-EXT
+//
+//	        KUBE-EXT ─► KUBE-SVC; with external policy Local, outsiders go to KUBE-SVL
+//	        KUBE-SVC, KUBE-SVL ─► one KUBE-SEP for each endpoint, at random or by affinity
+//	        KUBE-SEP: DNAT to the endpoint
+//	        KUBE-MARK-MASQ, from any of these: mark the packet for a rewritten source
+//
+//	        POSTROUTING ──► KUBE-POSTROUTING: MASQUERADE what is marked
+//
+//	filter  FORWARD, OUTPUT ──► KUBE-SERVICES: refuse cluster IPs that nobody serves
+//	        INPUT, FORWARD ──► KUBE-EXTERNAL-SERVICES: the same for all other addresses
+//	        INPUT, FORWARD, OUTPUT ──► KUBE-PROXY-FIREWALL: drop what KUBE-FW let fall
+//	        INPUT ──► KUBE-NODEPORTS: accept health checks
+//	        FORWARD ──► KUBE-FORWARD: let service traffic through a FORWARD policy of DROP
+package rules

@@ -1,0 +1,142 @@
+package rules
+
+import "net/netip"
+
+// Family is one of the two address families. Each has tables, chains and a
+// restore command of its own; everything else is shared code.
+type Family uint8
+
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// Families lists both families in the order in which they are printed and written.
+func Families() []Family { return []Family{IPv4, IPv6} }
+
+// String returns "IPv4" or "IPv6", as the Service API spells them.
+func (f Family) String() string {
+	if f == IPv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// Bits is the length of an address in bits: 32 or 128.
+func (f Family) Bits() int {
+	if f == IPv6 {
+		return 128
+	}
+	return 32
+}
+
+// FamilyOf returns the family of an address. The address must be valid and
+// must not be an IPv4 address mapped into IPv6.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Protocol is a transport protocol, lower case as iptables spells it. Empty
+// means any protocol.
+type Protocol string
+
+const (
+	TCP  Protocol = "tcp"
+	UDP  Protocol = "udp"
+	SCTP Protocol = "sctp"
+)
+
+// Snapshot is everything that decides what the rules are. It and all it
+// points to is immutable: a Service that did not change between two snapshots
+// keeps its pointer, which is how later stages know it without looking inside.
+type Snapshot struct {
+	Node     Node
+	Services []*Service // sorted by Namespace, then Name
+}
+
+// Node is the node that the rules are for.
+type Node struct {
+	Name      string
+	Zone      string       // label topology.kubernetes.io/zone; empty: unknown, zone hints are ignored
+	Addresses []netip.Addr // sorted, both families; empty: unknown
+}
+
+// Service is a Service joined with its EndpointSlices, both families together.
+// Headless Services and ExternalName Services never become one.
+type Service struct {
+	Namespace, Name string
+
+	ClusterIPs      []netip.Addr // at most one per family, never empty
+	ExternalIPs     []netip.Addr // sorted, no duplicates
+	LoadBalancerIPs []netip.Addr // sorted, no duplicates; only those with ipMode VIP
+
+	// SourceRanges says who may use LoadBalancerIPs, if RestrictSources is set.
+	// A restricted Service without a range of some family admits nobody there:
+	// ranges of the other family must not open it to all, as they do in kube-proxy.
+	RestrictSources bool
+	SourceRanges    []netip.Prefix // canonical, no duplicates, in the order of the Service
+
+	ExternalTrafficLocal bool   // externalTrafficPolicy: Local
+	InternalTrafficLocal bool   // internalTrafficPolicy: Local
+	AffinitySeconds      uint32 // sessionAffinity: ClientIP with this timeout; 0: no affinity
+	HealthCheckNodePort  uint16 // 0: none
+
+	Ports []ServicePort // in the order of the Service
+}
+
+// ServicePort is one port of a Service, with the endpoints that serve it.
+type ServicePort struct {
+	Name      string // empty: the Service's only port, unnamed
+	Protocol  Protocol
+	Port      uint16
+	NodePort  uint16     // 0: none
+	Endpoints []Endpoint // sorted by the text of Addr, no duplicates, both families
+}
+
+// Endpoint is one address and port that serves a ServicePort, with the facts
+// that decide whether this node may use it.
+type Endpoint struct {
+	Addr     netip.AddrPort
+	NodeName string // empty: unknown, never local
+
+	Ready       bool
+	Serving     bool
+	Terminating bool
+
+	ZoneHints []string // zones that should use it; empty: no hint
+	NodeHints []string // nodes that should use it; empty: no hint
+}
+
+// ID is the name of a service port as kube-proxy writes it in comments and
+// hashes into chain names: namespace/name, then :port if the port has a name.
+func (s *Service) ID(p *ServicePort) string {
+	id := s.Namespace + "/" + s.Name
+	if p.Name != "" {
+		id += ":" + p.Name
+	}
+	return id
+}
+
+// clusterIP returns the Service's cluster IP of family f, if it has one.
+func (s *Service) clusterIP(f Family) (netip.Addr, bool) {
+	for _, a := range s.ClusterIPs {
+		if FamilyOf(a) == f {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// ofFamily returns the addresses of family f, in the given order.
+func ofFamily(f Family, addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if FamilyOf(a) == f {
+			out = append(out, a)
+		}
+	}
+	return out
+}

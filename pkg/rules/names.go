@@ -1,0 +1,73 @@
+package rules
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"net/netip"
+	"strings"
+)
+
+// The chains that exist whatever Services there are. Names and meaning are
+// kube-proxy's; doc.go draws how they hang together.
+const (
+	chainServices         = "KUBE-SERVICES"          // nat and filter
+	chainNodePorts        = "KUBE-NODEPORTS"         // nat and filter
+	chainPostrouting      = "KUBE-POSTROUTING"       // nat
+	chainMarkMasq         = "KUBE-MARK-MASQ"         // nat
+	chainForward          = "KUBE-FORWARD"           // filter
+	chainExternalServices = "KUBE-EXTERNAL-SERVICES" // filter
+	chainProxyFirewall    = "KUBE-PROXY-FIREWALL"    // filter
+	chainKubeFirewall     = "KUBE-FIREWALL"          // filter; kubelet writes it too
+	chainCanary           = "KUBE-PROXY-CANARY"      // left behind by kube-proxy
+)
+
+// The prefixes of the chains that belong to one Service port or endpoint, all in nat.
+const (
+	prefixService  = "KUBE-SVC-" // balances over all usable endpoints
+	prefixLocal    = "KUBE-SVL-" // balances over the endpoints on this node
+	prefixExternal = "KUBE-EXT-" // traffic from outside the cluster
+	prefixFirewall = "KUBE-FW-"  // load balancer source ranges
+	prefixEndpoint = "KUBE-SEP-" // one endpoint
+)
+
+// serviceHash is what the names of a service port's chains end in, byte for
+// byte as kube-proxy computes it: the first 16 characters of the base32 of the
+// SHA-256 of the port's ID and protocol, with nothing in between.
+func serviceHash(id string, p Protocol) string {
+	return shortHash(id + string(p))
+}
+
+// endpointChain is the name of an endpoint's chain: kube-proxy's hash over the
+// service port and the endpoint's ip:port ([ip]:port in IPv6).
+func endpointChain(id string, p Protocol, ep netip.AddrPort) string {
+	return prefixEndpoint + shortHash(id+string(p)+ep.String())
+}
+
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base32.StdEncoding.EncodeToString(sum[:10])
+}
+
+// Owned reports whether a chain of the given table belongs to a service proxy:
+// to svcproxy, or to the kube-proxy whose place it takes. KUBE-FIREWALL is
+// kubelet's as well, so it is written but never removed.
+func Owned(table TableName, chain string) bool {
+	switch table {
+	case Nat:
+		switch chain {
+		case chainServices, chainNodePorts, chainPostrouting, chainMarkMasq, chainCanary:
+			return true
+		}
+		for _, p := range []string{prefixService, prefixLocal, prefixExternal, prefixFirewall, prefixEndpoint} {
+			if strings.HasPrefix(chain, p) {
+				return true
+			}
+		}
+	case Filter:
+		switch chain {
+		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainCanary:
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,147 @@
+package rules
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func drawRule(t *rapid.T, f Family) Rule {
+	opt := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	var r Rule
+	if opt("src") {
+		r.Src = AddrMatch{podCIDR(f), opt("not src")}
+	}
+	if opt("dst") {
+		r.Dst = AddrMatch{podCIDR(f), opt("not dst")}
+	}
+	if opt("in") {
+		r.In = InterfaceMatch{"cali+", opt("not in")}
+	}
+	if opt("protocol") {
+		r.Protocol = rapid.SampledFrom([]Protocol{TCP, UDP, SCTP}).Draw(t, "protocol name")
+		if opt("port") {
+			first := rapid.Uint16Range(1, 65535).Draw(t, "first")
+			r.DstPort = PortRange{first, rapid.Uint16Range(first, 65535).Draw(t, "last")}
+		}
+	}
+	if opt("comment") {
+		r.Comment = rapid.StringMatching(`[ -~]{1,40}`).Draw(t, "comment text")
+	}
+	r.SrcLocal, r.DstLocal = opt("src local"), opt("dst local")
+	if opt("state") {
+		r.State = StateMatch{ConnState(rapid.IntRange(1, 127).Draw(t, "states")), opt("not state")}
+	}
+	if opt("mark") {
+		r.Mark = MarkMatch{0x4000, rapid.SampledFrom([]uint32{0x4000, 0xffffffff}).Draw(t, "mask"), opt("not mark")}
+	}
+	if opt("statistic") {
+		r.Statistic = Probability(rapid.IntRange(1, certain).Draw(t, "probability"))
+	}
+	switch rapid.IntRange(0, 2).Draw(t, "recent") {
+	case 1:
+		r.Recent = Recent{Op: RecentSet, List: "KUBE-SEP-A"}
+	case 2:
+		r.Recent = Recent{Op: RecentCheck, List: "KUBE-SEP-A", Seconds: 60, Reap: opt("reap")}
+	}
+	if opt("nfacct") {
+		r.NFAcct = "counted"
+	}
+	r.Target = rapid.SampledFrom([]Target{
+		{}, {Name: Accept}, {Name: Drop}, {Name: Return}, {Name: Reject},
+		{Name: Reject, RejectWith: "tcp-reset"}, {Name: "KUBE-SVC-A"}, {Name: "KUBE-SVC-A", Goto: true},
+		{Name: Masquerade}, {Name: Masquerade, RandomFully: true},
+		{Name: MarkTarget, SetMark: MarkUpdate{0x4000, 0x4000}}, {Name: MarkTarget, SetMark: MarkUpdate{0x4000, 0}},
+		{Name: DNAT, ToDestination: clusterService(f, "x", 1, 5).Ports[0].Endpoints[0].Addr},
+	}).Draw(t, "target")
+	return r
+}
+
+func TestParseIsTheInverseOfRender(t *testing.T) {
+	eachFamily(t, func(t *testing.T, f Family) {
+		rapid.Check(t, func(t *rapid.T) {
+			r := drawRule(t, f)
+			text := RenderTransaction(f, &Transaction{Table: Nat, Write: []*Chain{{Name: "C", Rules: []Rule{r}}}})
+			tables, err := ParseSave(text, f)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			if got := tables[0].Chains[0].Rules; len(got) != 1 || got[0] != r {
+				t.Fatalf("%s\ngot  %+v\nwant %+v", text, got, r)
+			}
+		})
+	})
+}
+
+// What kube-proxy v1.37 left in a kernel is read without a rest.
+func TestParseReadsKubeProxysRules(t *testing.T) {
+	saves, err := filepath.Glob("testdata/kube-proxy/*-save.txt")
+	if err != nil || len(saves) == 0 {
+		t.Fatalf("no saves: %v", err)
+	}
+	for _, path := range saves {
+		f := IPv4
+		if filepath.Base(path)[:3] == "ip6" {
+			f = IPv6
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables, err := ParseSave(text, f)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		for _, table := range tables {
+			for _, c := range table.Chains {
+				for _, r := range c.Rules {
+					if r.Unparsed != "" {
+						t.Errorf("%s: %s %s: not understood: %s", path, table.Name, c.Name, r.Unparsed)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestParseSaveErrors(t *testing.T) {
+	for _, text := range []string{
+		"-A OUTPUT -j DROP\n",
+		"*\nCOMMIT\n",
+		"*nat\n:OUTPUT\n",
+		"*nat\n[1:2]\n",
+		"*nat\n-A\n",
+		"*nat\n-Z OUTPUT\n",
+		"*nat\n-A OUTPUT -m comment --comment \"no end\n",
+	} {
+		if tables, err := ParseSave([]byte(text), IPv4); err == nil {
+			t.Errorf("%q: got %+v, want an error", text, tables)
+		}
+	}
+}
+
+func FuzzParseSave(f *testing.F) {
+	f.Add([]byte("*nat\n:OUTPUT ACCEPT [0:0]\n[1:2] -A OUTPUT -d 10.0.0.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-A\nCOMMIT\n"))
+	f.Add([]byte("*filter\n-I INPUT ! -s ::1 -m statistic --mode random --probability 0.333 -j REJECT --reject-with x\nCOMMIT\n"))
+	f.Add([]byte("*nat\n-A C -m recent --rcheck --seconds 5 --reap --name N --mask 255.255.255.255 --rsource -m comment --comment \"a \\\" b\"\nCOMMIT\n"))
+	f.Add([]byte("*raw\n-A C ! ! ! -p\nCOMMIT\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, family := range Families() {
+			tables, err := ParseSave(text, family)
+			if err != nil {
+				continue
+			}
+			for _, table := range tables {
+				for _, c := range table.Chains {
+					for _, r := range c.Rules {
+						if again, err := parseSpec(string(appendSpec(nil, family, &r)), family); r.Unparsed == "" && (err != nil || again != r) {
+							t.Fatalf("%s: %+v became %+v, %v", family, r, again, err)
+						}
+					}
+				}
+			}
+		}
+	})
+}

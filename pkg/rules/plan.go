@@ -1,0 +1,194 @@
+package rules
+
+import (
+	"slices"
+	"strings"
+)
+
+// Plan is the way from one ruleset to another: transactions to be restored in
+// order, then jumps to insert. After each transaction every packet meets a fate
+// that the old or the new ruleset gives it.
+type Plan struct {
+	Family       Family
+	Transactions []Transaction
+	Jumps        []Jump // missing in the kernel, in the order in which to insert each at the head of its chain
+}
+
+// Transaction is the content of one restore: one table, committed whole or not at all.
+type Transaction struct {
+	Table  TableName
+	Write  []*Chain // created or replaced
+	Delete []string // emptied and removed; nothing refers to them any more
+}
+
+// Empty reports whether there is nothing to do.
+func (p *Plan) Empty() bool { return len(p.Transactions) == 0 && len(p.Jumps) == 0 }
+
+// NewPlan returns the least to write to get from have to want. have may be empty
+// (nothing of ours is there) but not nil. maxChains bounds the chains of one nat
+// transaction where a table is loaded faster in parts; 0 means one transaction.
+//
+// Between the tables there is no atomicity, so the order keeps every moment safe:
+// filter learns to refuse what nat will no longer serve before nat stops serving
+// it, and forgets to refuse only after nat serves. A refusal that comes early or
+// stays long does no harm: what nat serves no longer has the address it is for.
+func NewPlan(have, want *Ruleset, maxChains int) *Plan {
+	p := &Plan{Family: want.Family, Jumps: missingJumps(have.Jumps, want.Jumps)}
+	filter := changes(have.Table(Filter), want.Table(Filter))
+	before, after := splitFilter(have.Table(Filter), filter)
+	nat := changes(have.Table(Nat), want.Table(Nat))
+	if len(nat.Write) == 0 && len(nat.Delete) == 0 {
+		before, after = filter, Transaction{}
+	}
+	p.add(before)
+	for _, tx := range splitNat(have.Table(Nat), want.Table(Nat), nat, maxChains) {
+		p.add(tx)
+	}
+	p.add(after)
+	return p
+}
+
+func (p *Plan) add(tx Transaction) {
+	if len(tx.Write) > 0 || len(tx.Delete) > 0 {
+		p.Transactions = append(p.Transactions, tx)
+	}
+}
+
+func missingJumps(have, want []Jump) []Jump {
+	var out []Jump
+	for _, j := range want {
+		if !slices.Contains(have, j) {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// changes lists the chains that differ and those that are no longer wanted.
+// Both tables are sorted, so one walk does; chains with the same pointer are not
+// looked into.
+func changes(have, want *Table) Transaction {
+	tx := Transaction{Table: want.Name}
+	h, w := have.Chains, want.Chains
+	for len(h) > 0 || len(w) > 0 {
+		switch {
+		case len(w) == 0 || len(h) > 0 && h[0].Name < w[0].Name:
+			tx.Delete = append(tx.Delete, h[0].Name)
+			h = h[1:]
+		case len(h) == 0 || w[0].Name < h[0].Name:
+			tx.Write = append(tx.Write, w[0])
+			w = w[1:]
+		default:
+			if h[0] != w[0] && !slices.Equal(h[0].Rules, w[0].Rules) {
+				tx.Write = append(tx.Write, w[0])
+			}
+			h, w = h[1:], w[1:]
+		}
+	}
+	return tx
+}
+
+// splitFilter divides the changes of the filter table into those that come
+// before nat's and those that come after. A chain that only gains rules is
+// written before; one that only loses some, after; one that does both holds the
+// old and the new ones in between.
+func splitFilter(have *Table, all Transaction) (before, after Transaction) {
+	before = Transaction{Table: Filter}
+	after = Transaction{Table: Filter, Delete: all.Delete}
+	for _, c := range all.Write {
+		old := have.Chain(c.Name)
+		if old == nil || !refuses(c.Name) {
+			before.Write = append(before.Write, c)
+			continue
+		}
+		gained, lost := without(c.Rules, old.Rules), without(old.Rules, c.Rules)
+		switch {
+		case len(lost) == 0:
+			before.Write = append(before.Write, c)
+			continue
+		case len(gained) > 0:
+			both := append(slices.Clone(c.Rules), lost...)
+			before.Write = append(before.Write, &Chain{Name: c.Name, Rules: both})
+		}
+		after.Write = append(after.Write, c)
+	}
+	return before, after
+}
+
+// refuses reports whether a filter chain holds rules that refuse what nat leaves.
+func refuses(chain string) bool {
+	return strings.HasPrefix(chain, chainServices) ||
+		strings.HasPrefix(chain, chainExternalServices) ||
+		strings.HasPrefix(chain, chainProxyFirewall)
+}
+
+// without returns the rules of a that are not in b.
+func without(a, b []Rule) []Rule {
+	in := make(map[Rule]bool, len(b))
+	for _, r := range b {
+		in[r] = true
+	}
+	var out []Rule
+	for _, r := range a {
+		if !in[r] {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// splitNat cuts the changes of the nat table into transactions of at most max
+// chains. A chain is written after all that it leads to, so that nothing can be
+// reached before it is complete, and deleted after all that led to it.
+func splitNat(have, want *Table, all Transaction, max int) []Transaction {
+	if max <= 0 || len(all.Write)+len(all.Delete) <= max {
+		return []Transaction{all}
+	}
+	var txs []Transaction
+	stale := make([]*Chain, len(all.Delete))
+	for i, name := range all.Delete {
+		stale[i] = have.Chain(name)
+	}
+	stale = leavesFirst(have, stale)
+	slices.Reverse(stale)
+	for part := range slices.Chunk(leavesFirst(want, all.Write), max) {
+		txs = append(txs, Transaction{Table: Nat, Write: part})
+	}
+	for part := range slices.Chunk(stale, max) {
+		tx := Transaction{Table: Nat}
+		for _, c := range part {
+			tx.Delete = append(tx.Delete, c.Name)
+		}
+		txs = append(txs, tx)
+	}
+	return txs
+}
+
+// leavesFirst orders chains so that each comes after those it leads to.
+func leavesFirst(t *Table, chains []*Chain) []*Chain {
+	pending := make(map[string]*Chain, len(chains))
+	for _, c := range chains {
+		pending[c.Name] = c
+	}
+	out := make([]*Chain, 0, len(chains))
+	visited := make(map[string]bool, len(chains))
+	var visit func(c *Chain)
+	visit = func(c *Chain) {
+		if visited[c.Name] {
+			return
+		}
+		visited[c.Name] = true
+		for i := range c.Rules {
+			if to := t.Chain(c.Rules[i].Jump()); to != nil {
+				visit(to)
+			}
+		}
+		if pending[c.Name] != nil {
+			out = append(out, c)
+		}
+	}
+	for _, c := range chains {
+		visit(c)
+	}
+	return out
+}

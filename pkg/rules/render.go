@@ -1,0 +1,288 @@
+package rules
+
+import (
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// RenderTransaction returns a transaction as input for iptables-restore
+// --noflush: the chains it writes or deletes, emptied; their rules; the
+// deletions. Jumps from built-in chains are not in it: a restore cannot insert
+// one only if it is missing.
+func RenderTransaction(f Family, tx *Transaction) []byte {
+	return appendTransaction(nil, f, tx, nil)
+}
+
+// RenderPlan returns a whole plan as text that can be read by people and piped
+// into iptables-restore --noflush: every transaction, and each table's jumps in
+// its last one.
+func RenderPlan(p *Plan) []byte {
+	last := map[TableName]int{}
+	for i := range p.Transactions {
+		last[p.Transactions[i].Table] = i
+	}
+	var buf []byte
+	for i := range p.Transactions {
+		tx := &p.Transactions[i]
+		var jumps []Jump
+		if last[tx.Table] == i {
+			jumps = p.jumpsOf(tx.Table)
+		}
+		buf = appendTransaction(buf, p.Family, tx, jumps)
+	}
+	return buf
+}
+
+func (p *Plan) jumpsOf(t TableName) []Jump {
+	var out []Jump
+	for _, j := range p.Jumps {
+		if j.Table == t {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+func appendTransaction(b []byte, f Family, tx *Transaction, jumps []Jump) []byte {
+	b = append(b, '*')
+	b = append(b, tx.Table...)
+	b = append(b, '\n')
+	for _, c := range tx.Write {
+		b = appendDeclaration(b, c.Name)
+	}
+	for _, name := range tx.Delete {
+		b = appendDeclaration(b, name)
+	}
+	for _, j := range jumps {
+		b = append(append(b, "-I "...), j.Chain...)
+		b = append(appendSpec(b, f, &j.Rule), '\n')
+	}
+	for _, c := range tx.Write {
+		for i := range c.Rules {
+			b = append(append(b, "-A "...), c.Name...)
+			b = append(appendSpec(b, f, &c.Rules[i]), '\n')
+		}
+	}
+	for _, name := range tx.Delete {
+		b = append(append(append(b, "-X "...), name...), '\n')
+	}
+	return append(b, "COMMIT\n"...)
+}
+
+func appendDeclaration(b []byte, chain string) []byte {
+	b = append(append(b, ':'), chain...)
+	return append(b, " - [0:0]\n"...)
+}
+
+// Args returns the rule's specification as arguments for an iptables command,
+// without the command and the chain.
+func (r *Rule) Args(f Family) []string {
+	args, _ := tokenize(string(appendSpec(nil, f, r)))
+	return args
+}
+
+// String returns the specification as iptables-save would print it. It is
+// meant for messages; IPv6 shows only where the family makes a difference.
+func (r Rule) String() string {
+	f := IPv4
+	for _, p := range []netip.Prefix{r.Src.Prefix, r.Dst.Prefix, netip.PrefixFrom(r.Target.ToDestination.Addr(), 0)} {
+		if p.Addr().Is6() {
+			f = IPv6
+		}
+	}
+	return strings.TrimPrefix(string(appendSpec(nil, f, &r)), " ")
+}
+
+// appendSpec appends a rule's matches and target, each word behind a space, in
+// the order in which iptables-save prints them.
+func appendSpec(b []byte, f Family, r *Rule) []byte {
+	if r.Unparsed != "" {
+		return append(append(b, ' '), r.Unparsed...)
+	}
+	b = appendHeader(b, r)
+	if r.Comment != "" {
+		b = appendQuoted(append(b, " -m comment --comment "...), r.Comment)
+	}
+	b = appendMatches(b, r)
+	if r.DstPort != (PortRange{}) {
+		b = append(append(append(b, " -m "...), r.Protocol...), " --dport "...)
+		b = strconv.AppendUint(b, uint64(r.DstPort.First), 10)
+		if r.DstPort.Last != r.DstPort.First {
+			b = strconv.AppendUint(append(b, ':'), uint64(r.DstPort.Last), 10)
+		}
+	}
+	if r.NFAcct != "" {
+		b = append(append(b, " -m nfacct --nfacct-name "...), r.NFAcct...)
+	}
+	return appendTarget(b, f, &r.Target)
+}
+
+func appendHeader(b []byte, r *Rule) []byte {
+	b = appendAddr(b, " -s ", r.Src)
+	b = appendAddr(b, " -d ", r.Dst)
+	if r.In.Name != "" {
+		b = append(append(appendNot(b, r.In.Not), " -i "...), r.In.Name...)
+	}
+	if r.Protocol != "" {
+		b = append(append(b, " -p "...), r.Protocol...)
+	}
+	return b
+}
+
+func appendNot(b []byte, not bool) []byte {
+	if not {
+		return append(b, " !"...)
+	}
+	return b
+}
+
+func appendAddr(b []byte, flag string, m AddrMatch) []byte {
+	if !m.Prefix.IsValid() {
+		return b
+	}
+	return m.Prefix.AppendTo(append(appendNot(b, m.Not), flag...))
+}
+
+func appendMatches(b []byte, r *Rule) []byte {
+	if r.SrcLocal || r.DstLocal {
+		b = append(b, " -m addrtype"...)
+	}
+	if r.SrcLocal {
+		b = append(b, " --src-type LOCAL"...)
+	}
+	if r.DstLocal {
+		b = append(b, " --dst-type LOCAL"...)
+	}
+	if r.State.States != 0 {
+		b = append(appendNot(append(b, " -m conntrack"...), r.State.Not), " --ctstate "...)
+		b = append(b, r.State.States.String()...)
+	}
+	if r.Mark.Mask != 0 {
+		b = append(appendNot(append(b, " -m mark"...), r.Mark.Not), " --mark "...)
+		b = appendHex(b, r.Mark.Value)
+		if r.Mark.Mask != math.MaxUint32 {
+			b = appendHex(append(b, '/'), r.Mark.Mask)
+		}
+	}
+	if r.Statistic != 0 {
+		b = append(b, " -m statistic --mode random --probability "...)
+		b = appendProbability(b, r.Statistic)
+	}
+	return appendRecent(b, r.Recent)
+}
+
+// appendProbability writes kube-proxy's ten digits of 1/n where the kernel's
+// value is that of some 1/n, and ten digits of the value itself elsewhere. Both
+// read back as the same value: its unit is larger than the last digit.
+func appendProbability(b []byte, p Probability) []byte {
+	x := p.Float()
+	if n := int(math.Round(1 / x)); n > 0 && OneOf(n) == p {
+		x = 1 / float64(n)
+	}
+	return strconv.AppendFloat(b, x, 'f', 10, 64)
+}
+
+func appendRecent(b []byte, r Recent) []byte {
+	switch r.Op {
+	case RecentNone:
+		return b
+	case RecentSet:
+		b = append(b, " -m recent --set"...)
+	case RecentCheck:
+		b = append(b, " -m recent --rcheck"...)
+		if r.Seconds != 0 {
+			b = strconv.AppendUint(append(b, " --seconds "...), uint64(r.Seconds), 10)
+		}
+		if r.Reap {
+			b = append(b, " --reap"...)
+		}
+	}
+	b = append(append(b, " --name "...), r.List...)
+	return append(b, " --rsource"...)
+}
+
+func appendTarget(b []byte, f Family, t *Target) []byte {
+	if t.Name == "" {
+		return b
+	}
+	if t.Goto {
+		b = append(b, " -g "...)
+	} else {
+		b = append(b, " -j "...)
+	}
+	b = append(b, t.Name...)
+	switch t.Name {
+	case DNAT:
+		b = t.ToDestination.AppendTo(append(b, " --to-destination "...))
+	case MarkTarget:
+		b = appendHex(append(b, " --set-xmark "...), t.SetMark.Value)
+		b = appendHex(append(b, '/'), t.SetMark.Mask)
+	case Masquerade:
+		if t.RandomFully {
+			b = append(b, " --random-fully"...)
+		}
+	case Reject:
+		b = append(b, " --reject-with "...)
+		if t.RejectWith != "" {
+			b = append(b, t.RejectWith...)
+		} else {
+			b = append(b, defaultReject(f)...)
+		}
+	}
+	return b
+}
+
+func defaultReject(f Family) string {
+	if f == IPv6 {
+		return "icmp6-port-unreachable"
+	}
+	return "icmp-port-unreachable"
+}
+
+func appendHex(b []byte, v uint32) []byte {
+	return strconv.AppendUint(append(b, "0x"...), uint64(v), 16)
+}
+
+// appendQuoted appends s in double quotes so that iptables-restore reads it back
+// as one word. A control character, which no valid name holds, becomes a space:
+// nothing that comes from outside may end a line.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c == 0x7f:
+			b = append(b, ' ')
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+var stateNames = []struct {
+	state ConnState
+	name  string
+}{
+	{StateInvalid, "INVALID"},
+	{StateNew, "NEW"},
+	{StateRelated, "RELATED"},
+	{StateEstablished, "ESTABLISHED"},
+	{StateUntracked, "UNTRACKED"},
+	{StateSNAT, "SNAT"},
+	{StateDNAT, "DNAT"},
+}
+
+// String lists the states as --ctstate takes them, in iptables' own order.
+func (s ConnState) String() string {
+	var names []string
+	for _, n := range stateNames {
+		if s&n.state != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, ",")
+}

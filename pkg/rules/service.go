@@ -1,0 +1,326 @@
+package rules
+
+import "net/netip"
+
+// serviceRules is all that one Service adds to the ruleset of one family. The
+// rules for shared chains are kept apart by chain, in the order of the ports.
+type serviceRules struct {
+	natServices      []Rule // nat KUBE-SERVICES
+	natNodePorts     []Rule // nat KUBE-NODEPORTS
+	filterServices   []Rule // filter KUBE-SERVICES
+	externalServices []Rule // filter KUBE-EXTERNAL-SERVICES
+	proxyFirewall    []Rule // filter KUBE-PROXY-FIREWALL
+	filterNodePorts  []Rule // filter KUBE-NODEPORTS
+	chains           []*Chain
+}
+
+// buildService returns the rules of one Service. They are empty if it has no
+// cluster IP of the family.
+func buildService(svc *Service, node *Node, cfg *Config) *serviceRules {
+	out := &serviceRules{}
+	vip, ok := svc.clusterIP(cfg.Family)
+	if !ok {
+		return out
+	}
+	for i := range svc.Ports {
+		p := newPortRules(svc, &svc.Ports[i], vip, node, cfg, out)
+		p.clusterIP()
+		p.externalIPs()
+		p.loadBalancerIPs()
+		p.nodePort()
+		p.externalChain()
+		p.firewallChain()
+		p.balancers()
+		p.endpoints()
+	}
+	healthCheck(svc, out)
+	return out
+}
+
+// portRules builds the rules of one service port.
+type portRules struct {
+	out  *serviceRules
+	cfg  *Config
+	node *Node
+	svc  *Service
+	port *ServicePort
+	id   string // namespace/name[:port]
+	hash string
+
+	vip         netip.Addr
+	external    []netip.Addr
+	balancerIPs []netip.Addr
+	eps         chosen
+}
+
+func newPortRules(svc *Service, port *ServicePort, vip netip.Addr, node *Node, cfg *Config, out *serviceRules) *portRules {
+	id := svc.ID(port)
+	p := &portRules{
+		out: out, cfg: cfg, node: node, svc: svc, port: port, vip: vip,
+		id: id, hash: serviceHash(id, port.Protocol),
+		external:    ofFamily(cfg.Family, svc.ExternalIPs),
+		balancerIPs: ofFamily(cfg.Family, svc.LoadBalancerIPs),
+	}
+	var eps []Endpoint
+	for _, ep := range port.Endpoints {
+		if FamilyOf(ep.Addr.Addr()) == cfg.Family {
+			eps = append(eps, ep)
+		}
+	}
+	p.eps = choose(eps, node, p.usesCluster(), p.usesLocal())
+	return p
+}
+
+// reachableFromOutside: the port has an address other than its cluster IP.
+func (p *portRules) reachableFromOutside() bool {
+	return p.port.NodePort != 0 || len(p.external) > 0 || len(p.balancerIPs) > 0
+}
+
+// usesCluster: policy Local for external traffic still needs the cluster's
+// endpoints, for clients in pods and on the node itself.
+func (p *portRules) usesCluster() bool {
+	return !p.svc.InternalTrafficLocal || p.reachableFromOutside()
+}
+
+func (p *portRules) usesLocal() bool {
+	return p.svc.InternalTrafficLocal || p.svc.ExternalTrafficLocal && p.reachableFromOutside()
+}
+
+// policyChain is the balancing chain that traffic under the given policy ends in.
+func (p *portRules) policyChain(local bool) string {
+	if local {
+		return prefixLocal + p.hash
+	}
+	return prefixService + p.hash
+}
+
+// served reports whether traffic under the given policy has an endpoint here.
+func (p *portRules) served(local bool) bool {
+	return p.eps.any && (!local || len(p.eps.local) > 0)
+}
+
+func (p *portRules) externalChainName() string { return prefixExternal + p.hash }
+func (p *portRules) firewallChainName() string { return prefixFirewall + p.hash }
+
+// restricted: the load balancer IPs may not be used by everyone. A range that
+// holds every address lifts the restriction, as in kube-proxy.
+func (p *portRules) restricted() bool {
+	if !p.svc.RestrictSources {
+		return false
+	}
+	for _, r := range p.svc.SourceRanges {
+		if FamilyOf(r.Addr()) == p.cfg.Family && r.Bits() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// to matches packets to one address of the port; comment follows the port's ID.
+func (p *portRules) to(addr netip.Addr, comment string) Rule {
+	return Rule{
+		Comment:  p.id + " " + comment,
+		Dst:      AddrMatch{Prefix: netip.PrefixFrom(addr, addr.BitLen())},
+		Protocol: p.port.Protocol,
+		DstPort:  Port(p.port.Port),
+	}
+}
+
+// refuse completes a match into the answer for traffic that no endpoint serves.
+// It is rejected if there is no endpoint at all, and dropped if policy Local
+// rules out those there are, so that a load balancer's client tries elsewhere.
+// comment gets what stands behind the port's ID.
+func (p *portRules) refuse(match func(comment string) Rule) Rule {
+	if p.eps.any {
+		return match("has no local endpoints").to(Drop)
+	}
+	return match("has no endpoints").to(Reject)
+}
+
+func (p *portRules) refuseAddr(addr netip.Addr) Rule {
+	return p.refuse(func(comment string) Rule { return p.to(addr, comment) })
+}
+
+func (p *portRules) clusterIP() {
+	local := p.svc.InternalTrafficLocal
+	if !p.served(local) {
+		p.out.filterServices = append(p.out.filterServices, p.refuseAddr(p.vip))
+		return
+	}
+	p.out.natServices = append(p.out.natServices, p.to(p.vip, "cluster IP").to(p.policyChain(local)))
+}
+
+func (p *portRules) externalIPs() {
+	for _, ip := range p.external {
+		p.externalAddr(ip, "external IP", p.externalChainName())
+	}
+}
+
+func (p *portRules) loadBalancerIPs() {
+	chain := p.externalChainName()
+	if p.restricted() {
+		chain = p.firewallChainName()
+	}
+	for _, ip := range p.balancerIPs {
+		p.externalAddr(ip, "loadbalancer IP", chain)
+		if p.restricted() && p.eps.any {
+			drop := p.to(ip, "traffic not accepted by "+chain).to(Drop)
+			p.out.proxyFirewall = append(p.out.proxyFirewall, drop)
+		}
+	}
+}
+
+// externalAddr leads traffic for an external address to a chain. Where policy
+// Local leaves outsiders without an endpoint the chain still serves the node and
+// its pods, and the others are refused.
+func (p *portRules) externalAddr(ip netip.Addr, kind, chain string) {
+	if p.eps.any {
+		p.out.natServices = append(p.out.natServices, p.to(ip, kind).to(chain))
+	}
+	if !p.served(p.svc.ExternalTrafficLocal) {
+		p.out.externalServices = append(p.out.externalServices, p.refuseAddr(ip))
+	}
+}
+
+func (p *portRules) nodePort() {
+	if p.port.NodePort == 0 {
+		return
+	}
+	match := Rule{Comment: p.id, Protocol: p.port.Protocol, DstPort: Port(p.port.NodePort)}
+	if p.eps.any {
+		p.out.natNodePorts = append(p.out.natNodePorts, match.to(p.externalChainName()))
+	}
+	if !p.served(p.svc.ExternalTrafficLocal) {
+		p.out.externalServices = append(p.out.externalServices, p.refuse(func(comment string) Rule {
+			r := match
+			r.Comment, r.DstLocal = p.id+" "+comment, true
+			return r
+		}))
+	}
+}
+
+// externalChain is KUBE-EXT: what traffic that came by an external address or a
+// node port goes through before it is balanced.
+func (p *portRules) externalChain() {
+	if !p.eps.any || !p.reachableFromOutside() {
+		return
+	}
+	c := &Chain{Name: p.externalChainName()}
+	destinations := " traffic for " + p.id + " external destinations"
+	if p.svc.ExternalTrafficLocal {
+		if p.cfg.PodTraffic.known() {
+			r := Rule{Comment: "pod" + destinations}.to(p.policyChain(false))
+			c.Rules = append(c.Rules, p.cfg.PodTraffic.match(r, true))
+		}
+		c.Rules = append(c.Rules,
+			Rule{Comment: "masquerade LOCAL" + destinations, SrcLocal: true}.to(chainMarkMasq),
+			Rule{Comment: "route LOCAL" + destinations, SrcLocal: true}.to(p.policyChain(false)))
+	} else {
+		c.Rules = append(c.Rules, Rule{Comment: "masquerade" + destinations}.to(chainMarkMasq))
+	}
+	if local := p.svc.ExternalTrafficLocal; p.served(local) {
+		c.Rules = append(c.Rules, Rule{}.to(p.policyChain(local)))
+	}
+	p.out.chains = append(p.out.chains, c)
+}
+
+// firewallChain is KUBE-FW: it lets the allowed sources on to KUBE-EXT. What
+// comes back from it is dropped in filter KUBE-PROXY-FIREWALL.
+func (p *portRules) firewallChain() {
+	if !p.eps.any || !p.restricted() || len(p.balancerIPs) == 0 {
+		return
+	}
+	c := &Chain{Name: p.firewallChainName()}
+	allow := func(from netip.Prefix) {
+		r := Rule{Src: AddrMatch{Prefix: from}, Comment: p.id + " loadbalancer IP"}
+		c.Rules = append(c.Rules, r.to(p.externalChainName()))
+	}
+	nodeAllowed := false
+	for _, r := range p.svc.SourceRanges {
+		if FamilyOf(r.Addr()) == p.cfg.Family {
+			allow(r)
+			nodeAllowed = nodeAllowed || containsAny(r, p.node.Addresses)
+		}
+	}
+	if nodeAllowed {
+		// The node's own packets to a load balancer IP that it holds itself may
+		// have that IP as their source.
+		for _, ip := range p.balancerIPs {
+			allow(netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	}
+	c.Rules = append(c.Rules, Rule{Comment: "other traffic to " + p.id + " will be dropped by " + chainProxyFirewall})
+	p.out.chains = append(p.out.chains, c)
+}
+
+func containsAny(p netip.Prefix, addrs []netip.Addr) bool {
+	for _, a := range addrs {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// balancers are KUBE-SVC and KUBE-SVL. The one that the cluster IP leads to
+// begins with the masquerading of its traffic.
+func (p *portRules) balancers() {
+	if p.usesCluster() && len(p.eps.cluster) > 0 {
+		p.balancer(false, p.eps.cluster)
+	}
+	if p.usesLocal() && len(p.eps.local) > 0 {
+		p.balancer(true, p.eps.local)
+	}
+}
+
+func (p *portRules) balancer(local bool, eps []Endpoint) {
+	c := &Chain{Name: p.policyChain(local)}
+	if p.svc.InternalTrafficLocal == local {
+		r := p.to(p.vip, "cluster IP").to(chainMarkMasq)
+		switch {
+		case p.cfg.MasqueradeAll:
+			c.Rules = append(c.Rules, r)
+		case p.cfg.PodTraffic.known():
+			c.Rules = append(c.Rules, p.cfg.PodTraffic.match(r, false))
+		}
+	}
+	c.Rules = append(c.Rules, balance(p, eps)...)
+	p.out.chains = append(p.out.chains, c)
+}
+
+// toEndpoint leads to an endpoint's chain.
+func (p *portRules) toEndpoint(ep Endpoint) Rule {
+	return Rule{Comment: p.id + " -> " + ep.Addr.String()}.to(endpointChain(p.id, p.port.Protocol, ep.Addr))
+}
+
+// endpoints are the KUBE-SEP chains. An endpoint that reaches itself through the
+// service must see another source than itself, or it would answer itself
+// directly (hairpin).
+func (p *portRules) endpoints() {
+	for _, ep := range p.eps.reachable() {
+		addr := ep.Addr.Addr()
+		name := endpointChain(p.id, p.port.Protocol, ep.Addr)
+		dnat := Rule{
+			Comment:  p.id,
+			Protocol: p.port.Protocol,
+			Target:   Target{Name: DNAT, ToDestination: ep.Addr},
+		}
+		if p.svc.AffinitySeconds != 0 {
+			dnat.Recent = Recent{Op: RecentSet, List: name}
+		}
+		hairpin := Rule{Comment: p.id, Src: AddrMatch{Prefix: netip.PrefixFrom(addr, addr.BitLen())}}
+		p.out.chains = append(p.out.chains, &Chain{Name: name, Rules: []Rule{hairpin.to(chainMarkMasq), dnat}})
+	}
+}
+
+// healthCheck lets load balancers reach the Service's health check port.
+func healthCheck(svc *Service, out *serviceRules) {
+	if svc.HealthCheckNodePort == 0 || len(svc.Ports) == 0 {
+		return
+	}
+	out.filterNodePorts = append(out.filterNodePorts, Rule{
+		Comment:  svc.Namespace + "/" + svc.Name + " health check node port",
+		Protocol: TCP,
+		DstPort:  Port(svc.HealthCheckNodePort),
+	}.to(Accept))
+}
