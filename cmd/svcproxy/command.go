@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+const long = `svcproxy turns Services and EndpointSlices into iptables rules on a node, in
+the place of kube-proxy: the same chains, the same flags.
+
+  svcproxy                        follow the cluster and serve it
+  svcproxy --dry-run              print the rules for the cluster as it is now
+  svcproxy --dry-run -f FILE...   print the rules for objects in files
+  svcproxy -f DIR                 serve from files, without an API server
+  svcproxy --cleanup              remove all its rules`
+
+// newCommand returns the command line. "-f -" reads from stdin.
+func newCommand(stdin io.Reader) *cobra.Command {
+	o := &options{stdin: stdin}
+	cmd := &cobra.Command{
+		Use:           "svcproxy",
+		Short:         "A service proxy for Kubernetes nodes, in iptables mode",
+		Long:          long,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown argument %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.complete(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	o.addFlags(cmd.Flags())
+	logFlags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(logFlags)
+	cmd.Flags().AddGoFlagSet(logFlags)
+	return cmd
+}
+
+// run does the one thing that the flags ask for.
+func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
+	switch {
+	case o.cleanup:
+		return o.runCleanup(ctx)
+	case o.dryRun:
+		return o.runDryRun(ctx, stdout, stderr)
+	case o.once:
+		return o.runOnce(ctx)
+	}
+	return o.runProxy(ctx)
+}

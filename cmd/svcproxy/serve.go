@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"svcproxy/pkg/kernel"
+	"svcproxy/pkg/proxy"
+	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
+)
+
+// source returns where objects come from, as the flags say.
+func (o *options) source() (proxy.Source, error) {
+	if len(o.files) > 0 {
+		return watch.NewFiles(o.files, o.hostnameOverride, o.stdin), nil
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reach the API server: %w; give --kubeconfig, or -f to read objects from files", err)
+	}
+	cfg.UserAgent = "svcproxy/" + version
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("reach the API server: %w", err)
+	}
+	return watch.NewCluster(client, o.hostnameOverride), nil
+}
+
+// snapshot returns the state of now and ends the source.
+func (o *options) snapshot(ctx context.Context) (*rules.Snapshot, []watch.Problem, error) {
+	src, err := o.source()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- src.Run(ctx) }()
+	select {
+	case <-src.Changed():
+		snap, problems := src.Snapshot()
+		return snap, problems, nil
+	case err := <-failed:
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		return nil, nil, fmt.Errorf("read the objects: %w", err)
+	}
+}
+
+// natChains is how many chains go into one transaction of the nft backend, whose
+// loader takes time quadratic in them. Legacy copies the table for each one, so
+// there one transaction is best.
+const natChains = 200
+
+// kernels opens the tables of the families asked for.
+func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
+	backend, err := kernel.Detect(ctx, kernel.Backend(o.backend), o.families)
+	if err != nil {
+		return nil, err
+	}
+	maxChains := 0
+	if backend == kernel.NFT {
+		maxChains = natChains
+	}
+	var out []proxy.Family
+	for _, f := range o.families {
+		tables, err := kernel.New(f, backend)
+		if err == nil {
+			err = tables.Probe(ctx)
+		}
+		if err != nil {
+			if o.ipFamily != "" || f == rules.IPv4 {
+				return nil, fmt.Errorf("%s: %w", f, err)
+			}
+			klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())
+			continue
+		}
+		out = append(out, proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains})
+	}
+	klog.FromContext(ctx).V(1).Info("Using iptables", "backend", backend)
+	return out, nil
+}
+
+func (o *options) proxy(ctx context.Context) (*proxy.Proxy, proxy.Source, error) {
+	families, err := o.kernels(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	src, err := o.source()
+	if err != nil {
+		return nil, nil, err
+	}
+	return proxy.New(src, families, proxy.Options{MinSyncPeriod: o.minSyncPeriod, SyncPeriod: o.syncPeriod}), src, nil
+}
+
+// runProxy serves until ctx ends.
+func (o *options) runProxy(ctx context.Context) error {
+	p, _, err := o.proxy(ctx)
+	if err != nil {
+		return err
+	}
+	if o.healthzAddress != "" {
+		stop, err := serveHealth(ctx, o.healthzAddress, p.Health())
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	klog.FromContext(ctx).Info("Starting", "version", version, "node", o.hostnameOverride)
+	return p.Run(ctx)
+}
+
+// serveHealth starts the health server; stop ends it.
+func serveHealth(ctx context.Context, address string, h *proxy.Health) (stop func(), err error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--healthz-bind-address: %w; does another service proxy run here?", err)
+	}
+	srv := &http.Server{Handler: h.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			klog.FromContext(ctx).Error(err, "Health server ended")
+		}
+	}()
+	return func() { _ = srv.Close() }, nil
+}
+
+// runOnce syncs once.
+func (o *options) runOnce(ctx context.Context) error {
+	p, src, err := o.proxy(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- src.Run(ctx) }()
+	select {
+	case <-src.Changed():
+		return p.Sync(ctx)
+	case err := <-failed:
+		return fmt.Errorf("read the objects: %w", errors.Join(err, context.Cause(ctx)))
+	}
+}
+
+// runCleanup removes what a service proxy left, on whichever backend it is.
+func (o *options) runCleanup(ctx context.Context) error {
+	return kernel.Cleanup(ctx, o.families)
+}

@@ -1,0 +1,199 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"k8s.io/klog/v2"
+
+	"svcproxy/pkg/rules"
+)
+
+// Backend is one of the two implementations of iptables. Rules of one are
+// invisible to the other's commands, but the kernel applies both.
+type Backend string
+
+const (
+	Auto   Backend = "auto"
+	NFT    Backend = "nft"
+	Legacy Backend = "legacy"
+)
+
+// tools are the commands of one family and backend.
+type tools struct{ command, restore, save string }
+
+func commandName(f rules.Family) string {
+	if f == rules.IPv6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
+// findTools looks for the commands of a backend: by its own names, or by the
+// plain ones where a distribution has only one backend and calls it iptables.
+func findTools(ctx context.Context, run runner, f rules.Family, b Backend) (tools, error) {
+	base := commandName(f)
+	own := base + "-" + string(b)
+	if path, err := exec.LookPath(own); err == nil {
+		return tools{path, path + "-restore", path + "-save"}, nil
+	}
+	path, err := exec.LookPath(base)
+	if err != nil {
+		return tools{}, fmt.Errorf("neither %s nor %s is installed (package iptables)", own, base)
+	}
+	version, err := output(ctx, run, path, "--version")
+	if err != nil {
+		return tools{}, err
+	}
+	if backendOf(string(version)) != b {
+		return tools{}, fmt.Errorf("%s is not installed (package iptables), and %s is another backend: %s", own, base, strings.TrimSpace(string(version)))
+	}
+	return tools{path, path + "-restore", path + "-save"}, nil
+}
+
+// backendOf reads the backend from what iptables --version prints. Versions
+// before 1.8 name none: they are legacy.
+func backendOf(version string) Backend {
+	if strings.Contains(version, "(nf_tables)") {
+		return NFT
+	}
+	return Legacy
+}
+
+// Detect returns the backend to use: want, or for Auto the one that the host
+// already uses. The other's rules still apply, so if both are in use it warns
+// and names the tables.
+func Detect(ctx context.Context, want Backend, families []rules.Family) (Backend, error) {
+	if want != Auto {
+		return want, nil
+	}
+	uses := map[Backend]use{}
+	var installed []Backend
+	var missing []error
+	for _, b := range []Backend{NFT, Legacy} {
+		u, err := inspect(ctx, execute, b, families)
+		if err != nil {
+			missing = append(missing, err)
+			continue
+		}
+		installed = append(installed, b)
+		uses[b] = u
+	}
+	if len(installed) == 0 {
+		return "", fmt.Errorf("no iptables backend can be used: %w", errors.Join(missing...))
+	}
+	if nft, legacy := uses[NFT], uses[Legacy]; len(nft.tables) > 0 && len(legacy.tables) > 0 {
+		klog.FromContext(ctx).Info("Both iptables backends hold rules on this node, and the kernel applies both",
+			"nft", nft.tables, "legacy", legacy.tables)
+	}
+	return pick(installed, uses, defaultBackend(ctx, families)), nil
+}
+
+// pick chooses among the installed backends: by the chains of kubelet and
+// kube-proxy, then by the number of rules, then the default of the host.
+func pick(installed []Backend, uses map[Backend]use, byDefault Backend) Backend {
+	return slices.MaxFunc(installed, func(a, b Backend) int {
+		ua, ub := uses[a], uses[b]
+		if d := ua.hints - ub.hints; d != 0 {
+			return d
+		}
+		if d := ua.rules - ub.rules; d != 0 {
+			return d
+		}
+		return rank(a, byDefault) - rank(b, byDefault)
+	})
+}
+
+func rank(b, byDefault Backend) int {
+	if b == byDefault {
+		return 1
+	}
+	return 0
+}
+
+// defaultBackend is the one that the plain command is; nft if there is none.
+func defaultBackend(ctx context.Context, families []rules.Family) Backend {
+	for _, f := range families {
+		if version, err := output(ctx, execute, commandName(f), "--version"); err == nil {
+			return backendOf(string(version))
+		}
+	}
+	return NFT
+}
+
+// use is how a backend is used on a host.
+type use struct {
+	tables []string // that hold rules, as "iptables nat"
+	rules  int
+	hints  int // chains by which kubelet and kube-proxy mark the backend they use
+}
+
+// hintChains are kubelet's (IPTablesOwnershipCleanup, KEP-3178) and a service proxy's.
+var hintChains = []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY", "KUBE-SERVICES"}
+
+// inspect counts what is there of one backend. It fails if its commands are not
+// installed for any family; a family whose tables cannot be read is not in use.
+func inspect(ctx context.Context, run runner, b Backend, families []rules.Family) (use, error) {
+	var u use
+	var errs []error
+	for _, f := range families {
+		tools, err := findTools(ctx, run, f, b)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, name := range tablesInUse(f, b) {
+			text, err := output(ctx, run, tools.save, "-t", name)
+			if err != nil {
+				continue
+			}
+			u.count(commandName(f)+" "+name, text)
+		}
+	}
+	if len(errs) == len(families) {
+		return u, errors.Join(errs...)
+	}
+	return u, nil
+}
+
+func (u *use) count(table string, text []byte) {
+	before := u.rules
+	for line := range strings.Lines(string(text)) {
+		switch {
+		case strings.HasPrefix(line, "-A "):
+			u.rules++
+		case strings.HasPrefix(line, ":"):
+			name, _, _ := strings.Cut(line[1:], " ")
+			if slices.Contains(hintChains, name) {
+				u.hints++
+			}
+		}
+	}
+	if u.rules > before {
+		u.tables = append(u.tables, table)
+	}
+}
+
+// tablesInUse lists the tables to look into. The legacy commands create a table
+// by reading it, so only those that the kernel says it has are read.
+func tablesInUse(f rules.Family, b Backend) []string {
+	all := []string{"mangle", "nat", "filter"}
+	if b == NFT {
+		return all
+	}
+	path := "/proc/net/ip_tables_names"
+	if f == rules.IPv6 {
+		path = "/proc/net/ip6_tables_names"
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil // the kernel has no legacy tables
+	}
+	names := strings.Fields(string(text))
+	return slices.DeleteFunc(all, func(t string) bool { return !slices.Contains(names, t) })
+}

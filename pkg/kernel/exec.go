@@ -1,0 +1,53 @@
+// Package kernel reads and writes the netfilter tables of the node. It is the
+// only package that touches the machine; it knows chains and no Services.
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// commandTimeout ends a command that hangs. A table of 30,000 services loads in
+// less than a tenth of it.
+const commandTimeout = 2 * time.Minute
+
+// lockWait is how long, in seconds, iptables waits for the xtables lock.
+const lockWait = "5"
+
+// runner runs one command. exit is its exit status; err is set if it could not
+// be run or was killed.
+type runner func(ctx context.Context, stdin []byte, name string, args ...string) (stdout, stderr []byte, exit int, err error)
+
+func execute(ctx context.Context, stdin []byte, name string, args ...string) ([]byte, []byte, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return stdout.Bytes(), stderr.Bytes(), -1, fmt.Errorf("%s was killed: %w", name, ctx.Err())
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return stdout.Bytes(), stderr.Bytes(), exit.ExitCode(), nil
+	}
+	return stdout.Bytes(), stderr.Bytes(), 0, err
+}
+
+// output runs a command that must succeed and returns what it printed.
+func output(ctx context.Context, run runner, name string, args ...string) ([]byte, error) {
+	stdout, stderr, exit, err := run(ctx, nil, name, args...)
+	if err == nil && exit != 0 {
+		err = fmt.Errorf("exit status %d: %s", exit, strings.TrimSpace(string(stderr)))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return stdout, nil
+}

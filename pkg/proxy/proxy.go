@@ -1,0 +1,203 @@
+// Package proxy keeps the kernel's rules in step with the cluster: it decides
+// when to sync, what to do when a sync fails, and tells whether all is well.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
+)
+
+// Source hands out the state of the cluster.
+type Source interface {
+	// Run follows the cluster until ctx ends.
+	Run(ctx context.Context) error
+	// Changed gets a value after a change, the first one once the source knows
+	// everything; several changes may share one value.
+	Changed() <-chan struct{}
+	// Snapshot returns the state of now and what is wrong with the objects in it.
+	Snapshot() (*rules.Snapshot, []watch.Problem)
+}
+
+// Kernel is the tables of one family.
+type Kernel interface {
+	// Read returns what is there of ours, or of a proxy whose place we take.
+	Read(ctx context.Context) (*rules.Ruleset, error)
+	// Apply carries out a plan. After an error the tables are in one of the
+	// states between the plan's transactions.
+	Apply(ctx context.Context, plan *rules.Plan) error
+}
+
+// Family is one address family that the proxy serves.
+type Family struct {
+	Config    rules.Config
+	Kernel    Kernel
+	MaxChains int // see rules.NewPlan
+}
+
+// Options says when to sync.
+type Options struct {
+	// MinSyncPeriod is the least time from the end of one sync to the start of
+	// the next. A change after a quiet time is synced at once.
+	MinSyncPeriod time.Duration
+	// SyncPeriod is how often the kernel is read and compared although nothing
+	// changed. It also bounds the wait after a failed sync.
+	SyncPeriod time.Duration
+}
+
+// Proxy is the loop between a source and the kernel.
+type Proxy struct {
+	source   Source
+	opts     Options
+	health   *Health
+	families []*familySync
+	reported map[watch.Problem]bool
+}
+
+// New returns a proxy that has done nothing yet.
+func New(source Source, families []Family, opts Options) *Proxy {
+	p := &Proxy{source: source, opts: opts, health: NewHealth(2 * opts.SyncPeriod)}
+	for _, f := range families {
+		p.families = append(p.families, &familySync{
+			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains,
+			builder: rules.NewBuilder(f.Config),
+		})
+	}
+	return p
+}
+
+// Health tells how the syncs go.
+func (p *Proxy) Health() *Health { return p.health }
+
+// Run follows the source until ctx ends or the source cannot go on. It leaves
+// the rules in place: connections outlive a restart.
+func (p *Proxy) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- p.source.Run(ctx) }()
+
+	select {
+	case <-p.source.Changed():
+	case err := <-failed:
+		return stopped(ctx, err)
+	}
+	backoff := newBackoff(p.opts.SyncPeriod)
+	for {
+		p.health.Queued(time.Now())
+		wait := p.opts.SyncPeriod
+		if err := p.Sync(ctx); err == nil {
+			p.health.Synced(time.Now())
+			backoff.reset()
+		} else if ctx.Err() == nil {
+			wait = backoff.next()
+			klog.FromContext(ctx).Error(err, "Sync failed, trying again", "after", wait)
+		}
+		if err := p.pause(ctx, failed, wait); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for the next reason to sync: a change, or the end of wait, after
+// which the kernel is not taken at its word any more. It lasts MinSyncPeriod at least.
+func (p *Proxy) pause(ctx context.Context, failed <-chan error, wait time.Duration) error {
+	earliest := time.After(p.opts.MinSyncPeriod)
+	select {
+	case <-p.source.Changed():
+		p.health.Queued(time.Now())
+	case <-time.After(wait):
+		p.forget()
+	case err := <-failed:
+		return stopped(ctx, err)
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case <-earliest:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// stopped is the result of a source that ended: no error if it was asked to.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("ended unexpectedly")
+	}
+	return fmt.Errorf("watch: %w", err)
+}
+
+// forget makes the next sync read the kernel instead of trusting what was written.
+func (p *Proxy) forget() {
+	for _, f := range p.families {
+		f.have = nil
+	}
+}
+
+// Sync brings the kernel to the state of now, every family as far as it goes.
+// It writes nothing where nothing differs.
+func (p *Proxy) Sync(ctx context.Context) error {
+	snap, problems := p.source.Snapshot()
+	p.report(ctx, problems)
+	var errs []error
+	for _, f := range p.families {
+		if err := f.sync(ctx, snap); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.family, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// report logs each problem once for as long as it lasts.
+func (p *Proxy) report(ctx context.Context, problems []watch.Problem) {
+	now := make(map[watch.Problem]bool, len(problems))
+	for _, pr := range problems {
+		if !p.reported[pr] && !now[pr] {
+			klog.FromContext(ctx).Info("Part of an object is left out", "problem", pr.Error())
+		}
+		now[pr] = true
+	}
+	p.reported = now
+}
+
+// familySync is the state of one family.
+type familySync struct {
+	family    rules.Family
+	kernel    Kernel
+	maxChains int
+	builder   *rules.Builder
+	have      *rules.Ruleset // nil: not known, read it
+}
+
+func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
+	start := time.Now()
+	if f.have == nil {
+		have, err := f.kernel.Read(ctx)
+		if err != nil {
+			return err
+		}
+		f.have = have
+	}
+	want := f.builder.Build(snap)
+	plan := rules.NewPlan(f.have, want, f.maxChains)
+	if !plan.Empty() {
+		f.have = nil
+		if err := f.kernel.Apply(ctx, plan); err != nil {
+			return err
+		}
+	}
+	f.have = want
+	klog.FromContext(ctx).V(2).Info("Synced", "family", f.family, "services", len(snap.Services),
+		"transactions", len(plan.Transactions), "jumps", len(plan.Jumps), "took", time.Since(start))
+	return nil
+}

@@ -1,0 +1,139 @@
+// Package watch follows Services, EndpointSlices and the own Node, in a cluster
+// or in files, and hands them out as the values of package rules. It is the only
+// package that knows API types.
+package watch
+
+import (
+	"context"
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"svcproxy/pkg/rules"
+)
+
+// Cluster follows the objects of an API server.
+type Cluster struct {
+	client   kubernetes.Interface
+	nodeName string
+	index    *index
+	signal   signal
+}
+
+// NewCluster returns a source that does nothing before Run. The Node of that
+// name need not exist: without it zone and addresses are unknown.
+func NewCluster(client kubernetes.Interface, nodeName string) *Cluster {
+	return &Cluster{client: client, nodeName: nodeName, index: newIndex(nodeName), signal: newSignal()}
+}
+
+// Changed gets a value after changes, the first one when all objects are known.
+func (c *Cluster) Changed() <-chan struct{} { return c.signal.c }
+
+// Snapshot returns the state of now and what is wrong with the objects.
+func (c *Cluster) Snapshot() (*rules.Snapshot, []Problem) { return c.index.snapshot() }
+
+// Run follows the cluster until ctx ends.
+func (c *Cluster) Run(ctx context.Context) error {
+	notOthers := informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		o.LabelSelector = "!" + labelProxyName
+	})
+	// A headless Service's slices are never used.
+	notHeadless := informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		o.LabelSelector = "!" + labelProxyName + ",!" + corev1.IsHeadlessService
+	})
+	ownNode := informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", c.nodeName).String()
+	})
+	services := informers.NewSharedInformerFactoryWithOptions(c.client, 0, notOthers, informers.WithTransform(strip))
+	eps := informers.NewSharedInformerFactoryWithOptions(c.client, 0, notHeadless, informers.WithTransform(strip))
+	nodes := informers.NewSharedInformerFactoryWithOptions(c.client, 0, ownNode, informers.WithTransform(strip))
+
+	var synced []cache.InformerSynced
+	for _, i := range []struct {
+		informer cache.SharedIndexInformer
+		handler  cache.ResourceEventHandler
+	}{
+		{services.Core().V1().Services().Informer(), handler(c, c.index.setService, func(s *corev1.Service) { c.index.deleteService(keyOf(s)) })},
+		{eps.Discovery().V1().EndpointSlices().Informer(), handler(c, c.index.setSlice, c.index.deleteSlice)},
+		{nodes.Core().V1().Nodes().Informer(), handler(c, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
+	} {
+		registration, err := i.informer.AddEventHandler(i.handler)
+		if err != nil {
+			return err
+		}
+		synced = append(synced, registration.HasSynced)
+	}
+	for _, f := range []informers.SharedInformerFactory{services, eps, nodes} {
+		f.Start(ctx.Done())
+		defer f.Shutdown()
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+		return errors.Join(errors.New("ended before all objects were known"), ctx.Err())
+	}
+	c.signal.open()
+	<-ctx.Done()
+	return nil
+}
+
+// handler feeds the index and signals; an update without a change that matters,
+// such as a Node's heartbeat, does neither.
+func handler[T metav1.Object](c *Cluster, set, remove func(T)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) {
+			if o, ok := obj.(T); ok {
+				set(o)
+				c.signal.raise()
+			}
+		},
+		UpdateFunc: func(old, obj any) {
+			before, ok1 := old.(T)
+			after, ok2 := obj.(T)
+			if !ok1 || !ok2 || same(before, after) {
+				return
+			}
+			if before.GetUID() != after.GetUID() {
+				remove(before)
+			}
+			set(after)
+			c.signal.raise()
+		},
+		DeleteFunc: func(obj any) {
+			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = gone.Obj
+			}
+			if o, ok := obj.(T); ok {
+				remove(o)
+				c.signal.raise()
+			}
+		},
+	}
+}
+
+// same compares stripped objects without their versions.
+func same(a, b any) bool { return equality.Semantic.DeepEqual(unversioned(a), unversioned(b)) }
+
+// unversioned returns a shallow copy: the object itself belongs to the informer.
+func unversioned(obj any) any {
+	switch o := obj.(type) {
+	case *corev1.Service:
+		c := *o
+		c.ResourceVersion = ""
+		return &c
+	case *discoveryv1.EndpointSlice:
+		c := *o
+		c.ResourceVersion = ""
+		return &c
+	case *corev1.Node:
+		c := *o
+		c.ResourceVersion = ""
+		return &c
+	}
+	return obj
+}
