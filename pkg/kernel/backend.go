@@ -186,9 +186,9 @@ func tablesInUse(f rules.Family, b Backend) []string {
 	if b == NFT {
 		return all
 	}
-	path := "/proc/net/ip_tables_names"
+	path := "/proc/thread-self/net/ip_tables_names"
 	if f == rules.IPv6 {
-		path = "/proc/net/ip6_tables_names"
+		path = "/proc/thread-self/net/ip6_tables_names"
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {

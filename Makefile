@@ -1,0 +1,27 @@
+# Every verb works from a fresh clone on Debian or Ubuntu with Go and apt.
+export CGO_ENABLED = 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+.PHONY: help build demo test check clean
+
+help: ## Say what the verbs do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/svcproxy
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/svcproxy ./cmd/svcproxy
+
+demo: need build ## Show the main job on real traffic, in network namespaces (root; KEEP=1 leaves it up)
+	hack/lab/demo.sh
+
+test: need check build ## All tests that must pass, those on the kernel included (root)
+	SVCPROXY_TEST_REQUIRE_KERNEL=1 go test ./...
+
+check: ## Format, vet, staticcheck, and the purity of pkg/rules
+	hack/verify.sh
+
+.PHONY: need
+need: ## Install by package name what demo and test miss
+	hack/need.sh
+
+clean: ## Remove what was built
+	rm -rf bin

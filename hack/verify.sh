@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The static checks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+unformatted=$(gofmt -l cmd pkg hack)
+if [ -n "$unformatted" ]; then
+	echo "gofmt would change: $unformatted" >&2
+	exit 1
+fi
+go vet ./...
+go tool staticcheck ./...
+
+# pkg/rules is values in, values out: no I/O, clock, log, randomness, no API.
+impure=$(go list -f '{{range .Imports}}{{println .}}{{end}}' ./pkg/rules |
+	grep -E '^(os|os/exec|io/ioutil|net|net/http|time|log|log/slog|math/rand|math/rand/v2|syscall|.*\..*/.*)$' || true)
+if [ -n "$impure" ]; then
+	echo "pkg/rules must stay pure but imports:" $impure >&2
+	exit 1
+fi

@@ -1,0 +1,155 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"svcproxy/pkg/kernel/kerneltest"
+	"svcproxy/pkg/rules"
+)
+
+// onEach runs a test in a namespace of its own for each backend and family.
+func onEach(t *testing.T, test func(t *testing.T, k *Tables)) {
+	t.Helper()
+	for _, b := range []Backend{NFT, Legacy} {
+		for _, f := range rules.Families() {
+			t.Run(string(b)+"/"+f.String(), func(t *testing.T) {
+				kerneltest.Enter(t)
+				k, err := New(f, b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				test(t, k)
+			})
+		}
+	}
+}
+
+// everyKind is a snapshot whose rules have every shape there is.
+func everyKind(f rules.Family) *rules.Snapshot {
+	addr, cidr := netip.MustParseAddr, netip.MustParsePrefix
+	vips := []string{"10.96.0.1", "10.96.0.2", "10.96.0.3", "203.0.113.1", "203.0.113.2", "10.21.0.1", "10.21.0.2"}
+	ranges := cidr("192.168.0.0/16")
+	if f == rules.IPv6 {
+		vips = []string{"fd00:96::1", "fd00:96::2", "fd00:96::3", "2001:db8::1", "2001:db8::2", "fd00:21::1", "fd00:21::2"}
+		ranges = cidr("fd00:192::/32")
+	}
+	port := func(p rules.Protocol, ready ...bool) rules.ServicePort {
+		sp := rules.ServicePort{Protocol: p, Port: 80, NodePort: 30080}
+		for i, r := range ready {
+			sp.Endpoints = append(sp.Endpoints, rules.Endpoint{
+				Addr: netip.AddrPortFrom(addr(vips[5+i]), 8080), NodeName: "here", Ready: r, Serving: r,
+			})
+		}
+		return sp
+	}
+	all := rules.Service{
+		Namespace: "ns", Name: "all", ClusterIPs: []netip.Addr{addr(vips[0])},
+		ExternalIPs: []netip.Addr{addr(vips[3])}, LoadBalancerIPs: []netip.Addr{addr(vips[4])},
+		RestrictSources: true, SourceRanges: []netip.Prefix{ranges},
+		ExternalTrafficLocal: true, AffinitySeconds: 600, HealthCheckNodePort: 32000,
+		Ports: []rules.ServicePort{port(rules.TCP, true, true)},
+	}
+	sctp := rules.Service{Namespace: "ns", Name: "sctp", ClusterIPs: []netip.Addr{addr(vips[1])}, Ports: []rules.ServicePort{port(rules.SCTP, true)}}
+	none := rules.Service{Namespace: "ns", Name: "none", ClusterIPs: []netip.Addr{addr(vips[2])}, Ports: []rules.ServicePort{port(rules.UDP)}}
+	return &rules.Snapshot{Node: rules.Node{Name: "here"}, Services: []*rules.Service{&all, &none, &sctp}}
+}
+
+func want(k *Tables) *rules.Ruleset {
+	cidr := netip.MustParsePrefix("10.21.0.0/16")
+	if k.family == rules.IPv6 {
+		cidr = netip.MustParsePrefix("fd00:21::/32")
+	}
+	return rules.Build(everyKind(k.family), rules.Config{Family: k.family, PodTraffic: rules.PodTraffic{CIDR: cidr}, MasqueradeMark: 0x4000, DropInvalid: true})
+}
+
+func read(t *testing.T, k *Tables) *rules.Ruleset {
+	t.Helper()
+	have, err := k.Read(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return have
+}
+
+// foreign returns the lines of both tables, without comments, counters of chains,
+// and whatever is ours.
+func foreign(t *testing.T, k *Tables) string {
+	t.Helper()
+	var out strings.Builder
+	for _, table := range rules.Tables() {
+		for line := range strings.Lines(kerneltest.Run(t, "", k.tools.save, "-t", string(table))) {
+			if !strings.HasPrefix(line, "#") && !strings.Contains(line, "KUBE-") {
+				out.WriteString(line)
+			}
+		}
+	}
+	return out.String()
+}
+
+func TestWhatIsWrittenIsReadBack(t *testing.T) {
+	onEach(t, func(t *testing.T, k *Tables) {
+		kerneltest.Run(t, "*nat\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n-A DOCKER -p tcp --dport 99 -j RETURN\nCOMMIT\n", k.tools.restore, "--noflush")
+		before := foreign(t, k)
+		w := want(k)
+		if err := k.Apply(context.Background(), rules.NewPlan(read(t, k), w, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if left := rules.NewPlan(read(t, k), w, 0); !left.Empty() {
+			t.Errorf("read back, this differs:\n%s", rules.RenderPlan(left))
+		}
+		forward := strings.Fields(kerneltest.Run(t, "", k.tools.command, "-S", "FORWARD"))
+		var targets []string
+		for i, word := range forward {
+			if word == "-j" {
+				targets = append(targets, forward[i+1])
+			}
+		}
+		if got := strings.Join(targets, " "); got != "KUBE-PROXY-FIREWALL KUBE-FORWARD KUBE-SERVICES KUBE-EXTERNAL-SERVICES" {
+			t.Errorf("FORWARD leads to %s, in another order than kube-proxy's", got)
+		}
+		if err := k.cleanup(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if own := read(t, k); len(own.Tables)+len(own.Jumps) != 0 {
+			t.Errorf("left after cleanup: %+v", own)
+		}
+		if after := foreign(t, k); after != before {
+			t.Errorf("foreign rules changed:\n%s\nbefore:\n%s", after, before)
+		}
+	})
+}
+
+func TestARefusedTransactionNamesItsLineAndChangesNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, k *Tables) {
+		w := want(k)
+		if err := k.Apply(context.Background(), rules.NewPlan(read(t, k), w, 0)); err != nil {
+			t.Fatal(err)
+		}
+		bad := rules.Rule{Target: rules.Target{Name: "KUBE-SVC-MISSING"}}
+		tx := rules.Transaction{Table: rules.Nat, Write: []*rules.Chain{{Name: "KUBE-SERVICES", Rules: []rules.Rule{bad}}}}
+		err := k.Apply(context.Background(), &rules.Plan{Family: k.family, Transactions: []rules.Transaction{tx}})
+		var refused *RestoreError
+		if !errors.As(err, &refused) || refused.Line == 0 || refused.Stderr == "" {
+			t.Errorf("got %v, want a RestoreError with a line", err)
+		}
+		if left := rules.NewPlan(read(t, k), w, 0); !left.Empty() {
+			t.Errorf("the refused transaction left a trace:\n%s", rules.RenderPlan(left))
+		}
+	})
+}
+
+func TestDetectFollowsTheHost(t *testing.T) {
+	for _, b := range []Backend{NFT, Legacy} {
+		t.Run(string(b), func(t *testing.T) {
+			kerneltest.Enter(t)
+			kerneltest.Run(t, "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n", "iptables-"+string(b)+"-restore", "--noflush")
+			if got, err := Detect(context.Background(), Auto, rules.Families()); err != nil || got != b {
+				t.Errorf("with kubelet's chain in %s: %s, %v", b, got, err)
+			}
+		})
+	}
+}
