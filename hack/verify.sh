@@ -15,6 +15,6 @@ go tool staticcheck ./...
 impure=$(go list -f '{{range .Imports}}{{println .}}{{end}}' ./pkg/rules |
 	grep -E '^(os|os/exec|io/ioutil|net|net/http|time|log|log/slog|math/rand|math/rand/v2|syscall|.*\..*/.*)$' || true)
 if [ -n "$impure" ]; then
-	echo "pkg/rules must stay pure but imports:" $impure >&2
+	echo "pkg/rules must stay pure but imports: $impure" >&2
 	exit 1
 fi
