@@ -59,7 +59,7 @@ pkill -TERM -P $cap2 2>/dev/null || kill $cap2 2>/dev/null || true
 wait $cap1 $cap2 2>/dev/null || true
 for h in 100 103; do
 	echo "   eth0 of centos$h:"
-	tcpdump -nn -r "$work/$h" 2>/dev/null | grep -A1 'vni 1' | grep -B1 '10.21.0.0.*> 10.21.1.2.80: Flags \[S\]' | head -2 | sed 's/^/     /' | tee "$work/seen"
+	tcpdump -T vxlan -nn -r "$work/$h" 2>/dev/null | grep -A1 'vni 1' | grep -B1 '10.21.0.0.*> 10.21.1.2.80: Flags \[S\]' | head -2 | sed 's/^/     /' | tee "$work/seen"
 	[ -s "$work/seen" ] || { echo "   no packet to 10.21.1.2 was seen on centos$h" >&2; exit 1; }
 done
 

@@ -37,6 +37,11 @@ func client(t *testing.T, namespace string) *http.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ns.Close() })
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = home.Close() })
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		type result struct {
 			conn net.Conn
@@ -44,12 +49,15 @@ func client(t *testing.T, namespace string) *http.Client {
 		}
 		done := make(chan result, 1)
 		go func() {
-			runtime.LockOSThread() // the thread ends with the goroutine
+			runtime.LockOSThread()
 			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 				done <- result{err: err}
 				return
 			}
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread() // else the thread ends with the goroutine
+			}
 			done <- result{conn, err}
 		}()
 		r := <-done
