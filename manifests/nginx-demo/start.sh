@@ -1,0 +1,15 @@
+#!/bin/sh
+# Starts the nginx demo in the cluster that kubectl talks to and calls it by its
+# cluster IP, which can be reached from the cluster's nodes.
+set -eu
+cd "$(dirname "$0")"
+command -v kubectl >/dev/null || { echo "start.sh: kubectl is not installed" >&2; exit 1; }
+kubectl apply -f namespace.yaml
+kubectl apply -f deployment.yaml -f service.yaml
+kubectl -n ns-test rollout status deployment/nginx-deployment --timeout=180s
+ip=$(kubectl -n ns-test get service nginx-service -o 'jsonpath={.spec.clusterIP}')
+echo "nginx-service has cluster IP $ip"
+curl -sS --fail --max-time 5 --retry 5 --retry-connrefused --retry-delay 1 "http://$ip/" || {
+	echo "start.sh: http://$ip/ does not answer from here; is this machine a node of the cluster?" >&2
+	exit 1
+}
