@@ -8,6 +8,7 @@ lab=$here/lab.sh
 vip=10.101.231.134
 svc=KUBE-SVC-CMGMSCGHDBTF4CTN
 work=$(mktemp -d)
+captures=()
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1;36m' plain=$'\e[0m'; fi
 
@@ -47,16 +48,15 @@ step "3. 100 requests from centos100 to $vip"
 for _ in $(seq 100); do on centos100 curl -sf --max-time 3 http://$vip; done | sort | uniq -c | sed 's/$/   answered/'
 
 step "4. One request on the wire, as VXLAN (UDP 8472) between the hosts"
-on centos100 timeout 10 tcpdump -Z root -nn -U -i eth0 udp port 8472 -w "$work/100" 2>/dev/null & cap1=$!
-on centos103 timeout 10 tcpdump -Z root -nn -U -i eth0 udp port 8472 -w "$work/103" 2>/dev/null & cap2=$!
+for h in 100 103; do
+	on centos$h timeout 4 tcpdump -Z root -nn -U -i eth0 udp port 8472 -w "$work/$h" 2>/dev/null &
+	captures+=($!)
+done
 for _ in $(seq 50); do [ -s "$work/100" ] && [ -s "$work/103" ] && break; sleep 0.1; done
 for _ in $(seq 40); do
 	[ "$(on centos100 curl -sf --max-time 3 http://$vip)" = 10.21.1.2 ] && break
 done
-sleep 0.5
-pkill -TERM -P $cap1 2>/dev/null || kill $cap1 2>/dev/null || true
-pkill -TERM -P $cap2 2>/dev/null || kill $cap2 2>/dev/null || true
-wait $cap1 $cap2 2>/dev/null || true
+wait "${captures[@]}" || true # timeout ends them
 for h in 100 103; do
 	echo "   eth0 of centos$h:"
 	tcpdump -T vxlan -nn -r "$work/$h" 2>/dev/null | grep -A1 'vni 1' | grep -B1 '10.21.0.0.*> 10.21.1.2.80: Flags \[S\]' | head -2 | sed 's/^/     /' | tee "$work/seen"
