@@ -1,0 +1,136 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
+)
+
+// source is a cluster of which a test says when it changed.
+type source struct{ changed chan struct{} }
+
+func (s source) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (s source) Changed() <-chan struct{}      { return s.changed }
+func (s source) Snapshot() (*rules.Snapshot, []watch.Problem) {
+	return &rules.Snapshot{}, nil
+}
+
+// kernel takes what it is given, after failing as often as it is told.
+type kernel struct {
+	failures int
+	has      *rules.Ruleset
+	reads    chan struct{}
+	applies  chan *rules.Plan
+}
+
+func (k *kernel) Read(context.Context) (*rules.Ruleset, error) {
+	k.reads <- struct{}{}
+	return k.has, nil
+}
+
+func (k *kernel) Apply(_ context.Context, p *rules.Plan) error {
+	k.applies <- p
+	if k.failures > 0 {
+		k.failures--
+		return errors.New("refused")
+	}
+	k.has = rules.Build(&rules.Snapshot{}, rules.Config{Family: rules.IPv4, MasqueradeMark: 1})
+	return nil
+}
+
+func start(t *testing.T, k *kernel, opts Options) (*Proxy, source) {
+	t.Helper()
+	k.has = &rules.Ruleset{}
+	k.reads, k.applies = make(chan struct{}, 100), make(chan *rules.Plan, 100)
+	src := source{make(chan struct{}, 1)}
+	p := New(src, []Family{{Config: rules.Config{Family: rules.IPv4, MasqueradeMark: 1}, Kernel: k}}, opts)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run after its end: %v", err)
+		}
+	})
+	return p, src
+}
+
+func next[T any](t *testing.T, c <-chan T, what string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(5 * time.Second):
+		t.Fatalf("waited in vain: %s", what)
+	}
+}
+
+func TestNothingIsReadOrWrittenBeforeTheSourceKnowsEverything(t *testing.T) {
+	k := &kernel{}
+	p, src := start(t, k, Options{SyncPeriod: time.Hour})
+	select {
+	case <-k.reads:
+		t.Error("the kernel was touched")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if code := get(p, "/healthz"); code != http.StatusServiceUnavailable {
+		t.Errorf("healthz before the first sync: %d", code)
+	}
+	src.changed <- struct{}{}
+	next(t, k.applies, "the first sync")
+}
+
+func TestAFailedSyncIsTriedAgainFromWhatTheKernelHas(t *testing.T) {
+	k := &kernel{failures: 1}
+	p, src := start(t, k, Options{SyncPeriod: time.Hour})
+	src.changed <- struct{}{}
+	for range 2 {
+		next(t, k.reads, "a read before each try")
+		next(t, k.applies, "two tries")
+	}
+	for range 100 {
+		if get(p, "/healthz") == http.StatusOK {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("not healthy after a sync that succeeded")
+}
+
+func TestAQuietClusterIsReadAgainAndNotWritten(t *testing.T) {
+	k := &kernel{}
+	_, src := start(t, k, Options{SyncPeriod: 20 * time.Millisecond})
+	src.changed <- struct{}{}
+	next(t, k.applies, "the first sync")
+	for range 3 {
+		next(t, k.reads, "periodic reads")
+	}
+	if len(k.applies) != 0 {
+		t.Error("nothing differed and something was written")
+	}
+}
+
+func get(p *Proxy, path string) int {
+	w := httptest.NewRecorder()
+	p.Health().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Code
+}
+
+func TestHealthIsAboutTheOldestPendingChange(t *testing.T) {
+	h, t0 := NewHealth(time.Minute), time.Now()
+	h.Queued(t0)
+	h.Queued(t0.Add(50 * time.Second)) // a later change does not hide the older one
+	if !h.live(t0.Add(59*time.Second)) || h.live(t0.Add(61*time.Second)) {
+		t.Error("the limit is a minute after the first change")
+	}
+	h.Synced(t0.Add(62 * time.Second))
+	if !h.status(t0.Add(time.Hour)).Healthy {
+		t.Error("a quiet hour is unhealthy")
+	}
+}

@@ -1,0 +1,82 @@
+package watch
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+func apiSlice(name string, addrs ...string) *discoveryv1.EndpointSlice {
+	port := int32(80)
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: name, Namespace: "ns", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Port: &port}}, // no name, no protocol: the API's defaults
+	}
+	for _, a := range addrs {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}})
+	}
+	return s
+}
+
+func apiService(ip string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "ns"},
+		Spec:       corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+}
+
+func TestClusterFollowsServicesSlicesAndNode(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "here", Labels: map[string]string{corev1.LabelTopologyZone: "z"}}}
+	client := fake.NewClientset(node, apiSlice("web-1", "10.21.0.1"))
+	c := NewCluster(client, "here")
+	select {
+	case <-c.Changed():
+		t.Fatal("a change before anything was read")
+	default:
+	}
+	go func() { _ = c.Run(ctx) }()
+	wait(t, c.Changed(), "slice before its Service", func() bool {
+		snap, _ := c.Snapshot()
+		return len(snap.Services) == 0 && snap.Node.Zone == "z"
+	})
+	if _, ps := c.Snapshot(); len(ps) != 0 {
+		t.Errorf("a slice that came before its Service is a problem: %v", ps)
+	}
+	create := metav1.CreateOptions{}
+	if _, err := client.CoreV1().Services("ns").Create(ctx, apiService("10.96.0.1"), create); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Changed(), "Service added", func() bool { snap, _ := c.Snapshot(); return served(snap) == "10.21.0.1:80" })
+	if err := client.CoreV1().Services("ns").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Changed(), "Service deleted", func() bool { snap, _ := c.Snapshot(); return len(snap.Services) == 0 })
+	if _, err := client.CoreV1().Services("ns").Create(ctx, apiService("10.96.0.2"), create); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Changed(), "Service created again", func() bool {
+		snap, _ := c.Snapshot()
+		return len(snap.Services) == 1 && snap.Services[0].ClusterIPs[0].String() == "10.96.0.2"
+	})
+
+	heartbeat := node.DeepCopy()
+	heartbeat.ResourceVersion = "7"
+	heartbeat.Annotations = map[string]string{"beat": "1"}
+	heartbeat.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}}
+	if _, err := client.CoreV1().Nodes().Update(ctx, heartbeat, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Changed():
+		t.Error("a Node's heartbeat counts as a change")
+	case <-time.After(200 * time.Millisecond):
+	}
+}

@@ -1,0 +1,35 @@
+package watch
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"pgregory.net/rapid"
+)
+
+func TestOrderOfSlicesDoesNotMatter(t *testing.T) {
+	tri := rapid.SampledFrom([]*bool{nil, new(bool), func() *bool { b := true; return &b }()})
+	rapid.Check(t, func(t *rapid.T) {
+		var all []*discoveryv1.EndpointSlice
+		for _, name := range []string{"a", "b", "c"} {
+			s := apiSlice(name)
+			for _, addr := range rapid.SliceOfN(rapid.SampledFrom([]string{"10.21.0.1", "10.21.0.2", "10.21.0.10", "bad"}), 0, 4).Draw(t, name) {
+				s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+					Addresses:  []string{addr},
+					Conditions: discoveryv1.EndpointConditions{Ready: tri.Draw(t, "ready"), Serving: tri.Draw(t, "serving"), Terminating: tri.Draw(t, "terminating")},
+				})
+			}
+			all = append(all, s)
+		}
+		want, _ := convertService(apiService("10.96.0.1"), all)
+		slices.Reverse(all)
+		for _, s := range all {
+			slices.Reverse(s.Endpoints)
+		}
+		if got, _ := convertService(apiService("10.96.0.1"), all); !reflect.DeepEqual(got, want) {
+			t.Fatalf("got  %+v\nwant %+v", got, want)
+		}
+	})
+}

@@ -1,0 +1,146 @@
+package watch
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"svcproxy/pkg/rules"
+)
+
+const service = `apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: ns}
+spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}
+`
+
+func slice(addr string) string {
+	return `apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: ns, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: "", port: 80}]
+endpoints: [{addresses: [` + addr + `]}]
+`
+}
+
+// replace writes a file as editors do: beside it, then in its place.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wait waits for a change after which the condition holds.
+func wait(t *testing.T, changed <-chan struct{}, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		select {
+		case <-changed:
+			if ok() {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// served returns the endpoints of the only Service; empty if there is none.
+func served(snap *rules.Snapshot) string {
+	var out []string
+	for _, s := range snap.Services {
+		for _, p := range s.Ports {
+			for _, e := range p.Endpoints {
+				out = append(out, e.Addr.String())
+			}
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestFilesFollowsADirectory(t *testing.T) {
+	dir := t.TempDir()
+	replace(t, filepath.Join(dir, "service.yaml"), service)
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.21.0.1"))
+	f := NewFiles([]string{dir}, "here", nil)
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { ended <- f.Run(ctx) }()
+	is := func(want string) func() bool {
+		return func() bool { snap, _ := f.Snapshot(); return served(snap) == want }
+	}
+	wait(t, f.Changed(), "the first state", is("10.21.0.1:80"))
+	before, _ := f.Snapshot()
+
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.21.0.2"))
+	wait(t, f.Changed(), "a file replaced", is("10.21.0.2:80"))
+
+	replace(t, filepath.Join(dir, "slice.yaml"), "{ half a file")
+	wait(t, f.Changed(), "a file broken", func() bool { _, ps := f.Snapshot(); return len(ps) == 1 })
+	if !is("10.21.0.2:80")() {
+		t.Error("a file that cannot be read took its objects away")
+	}
+
+	if err := os.Remove(filepath.Join(dir, "slice.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, f.Changed(), "a file removed", is(""))
+
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.21.0.1"))
+	wait(t, f.Changed(), "a file added", is("10.21.0.1:80"))
+	after, _ := f.Snapshot()
+	replace(t, filepath.Join(dir, "unrelated.yaml"), "kind: Secret\napiVersion: v1\n")
+	wait(t, f.Changed(), "an unrelated file", func() bool { return true })
+	again, _ := f.Snapshot()
+	if after.Services[0] != again.Services[0] || before.Services[0] == after.Services[0] {
+		t.Error("a Service keeps its pointer exactly as long as nothing of it changes")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run after its end: %v", err)
+	}
+}
+
+func FuzzFiles(f *testing.F) {
+	f.Add([]byte(service + "---\n" + slice("10.21.0.1")))
+	f.Add([]byte("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"spec\":{\"ports\":[{\"port\":\"x\"}]}},null,3]}"))
+	f.Add([]byte("\xef\xbb\xbf---\r\n# nothing\r\n---\r\nkind: List\r\napiVersion: v1\r\nitems: 5\r\n"))
+	f.Add([]byte(strings.Replace(service, "web", "\"a\\n-X\"", 1)))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		o := decode("f", text)
+		x := newIndex("here")
+		x.replace(o.services, o.slices, nil)
+		snap, problems := x.snapshot()
+		for _, p := range append(problems, o.problems...) {
+			if strings.ContainsAny(p.Error(), "\n\r") {
+				t.Fatalf("a problem of more than one line: %q", p.Error())
+			}
+		}
+		for _, family := range rules.Families() {
+			have := &rules.Ruleset{Family: family}
+			text := rules.RenderPlan(rules.NewPlan(have, rules.Build(snap, rules.Config{Family: family, MasqueradeMark: 1}), 0))
+			tables, err := rules.ParseSave(text, family)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			for _, table := range tables {
+				for _, c := range table.Chains {
+					for _, r := range c.Rules {
+						if r.Unparsed != "" {
+							t.Fatalf("a rule that is not ours: %s", r.Unparsed)
+						}
+					}
+				}
+			}
+		}
+	})
+}
