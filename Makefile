@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build demo test check clean
+.PHONY: help build demo test bench check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: need build ## Show the main job on real traffic, in network namespaces (ro
 
 test: need check build ## All tests that must pass, those on the kernel included (root)
 	SVCPROXY_TEST_REQUIRE_KERNEL=1 go test ./...
+
+bench: need ## Time one change beside a whole restore, on both backends (root)
+	go test -run '^$$' -bench . -benchtime 30x ./hack/bench
 
 check: ## Format, vet, staticcheck, and the purity of pkg/rules
 	hack/verify.sh

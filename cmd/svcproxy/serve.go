@@ -44,17 +44,22 @@ func (o *options) snapshot(ctx context.Context) (*rules.Snapshot, []watch.Proble
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := begin(ctx, src); err != nil {
+		return nil, nil, err
+	}
+	snap, problems := src.Snapshot()
+	return snap, problems, nil
+}
+
+// begin starts a source and waits until it knows everything.
+func begin(ctx context.Context, src proxy.Source) error {
 	failed := make(chan error, 1)
 	go func() { failed <- src.Run(ctx) }()
 	select {
 	case <-src.Changed():
-		snap, problems := src.Snapshot()
-		return snap, problems, nil
+		return nil
 	case err := <-failed:
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		return nil, nil, fmt.Errorf("read the objects: %w", err)
+		return fmt.Errorf("read the objects: %w", errors.Join(err, context.Cause(ctx)))
 	}
 }
 
@@ -144,14 +149,10 @@ func (o *options) runOnce(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := make(chan error, 1)
-	go func() { failed <- src.Run(ctx) }()
-	select {
-	case <-src.Changed():
-		return p.Sync(ctx)
-	case err := <-failed:
-		return fmt.Errorf("read the objects: %w", errors.Join(err, context.Cause(ctx)))
+	if err := begin(ctx, src); err != nil {
+		return err
 	}
+	return p.Sync(ctx)
 }
 
 // runCleanup removes what a service proxy left, on whichever backend it is.
