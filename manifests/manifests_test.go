@@ -51,7 +51,7 @@ func TestRoleReadsThreeKindsAndWritesNothing(t *testing.T) {
 		}
 		resources = append(resources, r.Resources...)
 	}
-	if !slices.Equal(resources, []string{"services", "nodes", "endpointslices"}) {
+	if !slices.Equal(resources, []string{"services", "nodes", "endpointslices", "servicecidrs"}) {
 		t.Errorf("resources: %v", resources)
 	}
 }

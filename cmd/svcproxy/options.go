@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -25,7 +24,6 @@ type options struct {
 
 	kubeconfig       string
 	hostnameOverride string
-	clusterCIDR      []string
 	masqueradeAll    bool
 	masqueradeBit    int
 	ipFamily         string
@@ -34,8 +32,11 @@ type options struct {
 	minSyncPeriod    time.Duration
 	healthzAddress   string
 
+	podTraffic podTrafficFlags
+	nodePorts  nodePortFlags
+	noLocal    string
+
 	families []rules.Family // those asked for
-	cidrs    []netip.Prefix // clusterCIDR parsed
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -46,9 +47,11 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.cleanup, "cleanup", false, "remove all rules of svcproxy or kube-proxy and exit")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; empty: as a pod in the cluster does")
 	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "`name` of this Node; empty: the host name")
-	fs.StringSliceVar(&o.clusterCIDR, "cluster-cidr", nil, "`CIDR` of the pods, one for each family; traffic to a cluster IP from elsewhere gets the node as its source")
+	o.podTraffic.addFlags(fs)
 	fs.BoolVar(&o.masqueradeAll, "masquerade-all", false, "all traffic to a cluster IP gets the node as its source")
 	fs.IntVar(&o.masqueradeBit, "iptables-masquerade-bit", 14, "`bit` of the packet mark that asks for another source, 0 to 31")
+	o.nodePorts.addFlags(fs)
+	fs.StringVar(&o.noLocal, "local-traffic-without-endpoint", "drop", "what becomes of traffic that policy Local leaves without an endpoint on this node: `drop` or reject")
 	fs.StringVar(&o.ipFamily, "ip-family", "", "serve only `ipv4` or ipv6; empty: both")
 	fs.StringVar(&o.backend, "iptables-backend", "auto", "nft, legacy, or `auto`: the one that the host already uses")
 	fs.DurationVar(&o.syncPeriod, "iptables-sync-period", 30*time.Second, "how often the kernel's rules are compared although nothing changed")
@@ -80,7 +83,13 @@ func (o *options) complete() error {
 	if !slices.Contains([]string{"auto", string(kernel.NFT), string(kernel.Legacy)}, o.backend) {
 		return usagef("--iptables-backend: %q: must be auto, nft or legacy", o.backend)
 	}
-	if err := o.parseCIDRs(); err != nil {
+	if !slices.Contains([]string{"drop", "reject"}, o.noLocal) {
+		return usagef("--local-traffic-without-endpoint: %q: must be drop or reject", o.noLocal)
+	}
+	if err := o.podTraffic.complete(); err != nil {
+		return err
+	}
+	if err := o.nodePorts.complete(); err != nil {
 		return err
 	}
 	return o.completeNodeName()
@@ -102,25 +111,6 @@ func (o *options) checkModes() error {
 	return nil
 }
 
-func (o *options) parseCIDRs() error {
-	seen := map[rules.Family]bool{}
-	for _, s := range o.clusterCIDR {
-		if strings.TrimSpace(s) == "" {
-			continue // kubeadm passes an empty flag if there is no pod network
-		}
-		p, err := netip.ParsePrefix(strings.TrimSpace(s))
-		if err != nil || p.Addr().Is4In6() {
-			return usagef("--cluster-cidr: %q: must be a CIDR such as 10.244.0.0/16", s)
-		}
-		if f := rules.FamilyOf(p.Addr()); seen[f] {
-			return usagef("--cluster-cidr: %q: there is one of %s already", s, f)
-		}
-		seen[rules.FamilyOf(p.Addr())] = true
-		o.cidrs = append(o.cidrs, p.Masked())
-	}
-	return nil
-}
-
 func (o *options) completeNodeName() error {
 	if o.hostnameOverride != "" {
 		o.hostnameOverride = strings.TrimSpace(o.hostnameOverride)
@@ -136,16 +126,13 @@ func (o *options) completeNodeName() error {
 
 // config is what the flags say about the rules of one family.
 func (o *options) config(f rules.Family) rules.Config {
-	cfg := rules.Config{
-		Family:         f,
-		MasqueradeAll:  o.masqueradeAll,
-		MasqueradeMark: 1 << o.masqueradeBit,
-		DropInvalid:    true,
+	return rules.Config{
+		Family:             f,
+		PodTraffic:         o.podTraffic.of(f),
+		MasqueradeAll:      o.masqueradeAll,
+		MasqueradeMark:     1 << o.masqueradeBit,
+		DropInvalid:        true,
+		NodePorts:          o.nodePorts.of(f),
+		RejectWithoutLocal: o.noLocal == "reject",
 	}
-	for _, p := range o.cidrs {
-		if rules.FamilyOf(p.Addr()) == f {
-			cfg.PodTraffic.CIDR = p
-		}
-	}
-	return cfg
 }

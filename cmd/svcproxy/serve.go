@@ -91,10 +91,24 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 			klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())
 			continue
 		}
-		out = append(out, proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains})
+		out = append(out, o.family(ctx, f, tables, maxChains))
 	}
 	klog.FromContext(ctx).V(1).Info("Using iptables", "backend", backend)
 	return out, nil
+}
+
+// family is what the proxy needs to know about a family. What depends on the
+// sysctls of the node is decided here.
+func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tables, maxChains int) proxy.Family {
+	out := proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains}
+	if kernel.ConntrackLiberal() {
+		klog.FromContext(ctx).Info("nf_conntrack_tcp_be_liberal is set: INVALID packets are not dropped", "family", f)
+		out.Config.DropInvalid = false
+	}
+	if out.Config.OnLocalhost() {
+		out.Ready = kernel.RouteLocalnet
+	}
+	return out
 }
 
 func (o *options) proxy(ctx context.Context) (*proxy.Proxy, proxy.Source, error) {

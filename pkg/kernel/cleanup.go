@@ -12,7 +12,7 @@ import (
 )
 
 // Cleanup removes everything of a service proxy, from whichever backend holds
-// it, and nothing else. Running it twice does no harm. If somebody else's rule
+// it, and nothing else; what it shares with kubelet stays. Running it twice does no harm. If somebody else's rule
 // leads into one of our chains, that chain stays, empty, and the error names the
 // rule.
 func Cleanup(ctx context.Context, families []rules.Family) error {
@@ -46,6 +46,9 @@ func (t *Tables) cleanup(ctx context.Context) error {
 	own := rules.Own(t.family, all)
 	var errs []error
 	for _, j := range own.Jumps {
+		if rules.Shared(j.Table, j.Rule.Jump()) {
+			continue
+		}
 		if err := t.jumps.Delete(string(j.Table), j.Chain, j.Rule.Args(t.family)...); err != nil {
 			errs = append(errs, fmt.Errorf("delete the jump from %s %s: %w", j.Table, j.Chain, err))
 		}
@@ -62,7 +65,7 @@ func (t *Tables) removeChains(ctx context.Context, table *rules.Table) []error {
 	tx := rules.Transaction{Table: table.Name}
 	var errs []error
 	for _, c := range table.Chains {
-		if !rules.Owned(table.Name, c.Name) {
+		if !rules.Owned(table.Name, c.Name) || rules.Shared(table.Name, c.Name) {
 			continue
 		}
 		if from := foreignReferrer(table, c.Name); from != "" {

@@ -39,6 +39,11 @@ type Family struct {
 	Config    rules.Config
 	Kernel    Kernel
 	MaxChains int // see rules.NewPlan
+
+	// Ready, unless nil, is called once, after the first sync that succeeded: for
+	// what must not be before the rules are. Its error is logged; the family is
+	// served all the same.
+	Ready func() error
 }
 
 // Options says when to sync.
@@ -65,7 +70,7 @@ func New(source Source, families []Family, opts Options) *Proxy {
 	p := &Proxy{source: source, opts: opts, health: NewHealth(2 * opts.SyncPeriod)}
 	for _, f := range families {
 		p.families = append(p.families, &familySync{
-			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains,
+			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready,
 			builder: rules.NewBuilder(f.Config),
 		})
 	}
@@ -177,6 +182,7 @@ type familySync struct {
 	maxChains int
 	builder   *rules.Builder
 	have      *rules.Ruleset // nil: not known, read it
+	ready     func() error   // nil: called, or not asked for
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
@@ -197,6 +203,12 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 		}
 	}
 	f.have = want
+	if f.ready != nil {
+		if err := f.ready(); err != nil {
+			klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family)
+		}
+		f.ready = nil
+	}
 	klog.FromContext(ctx).V(2).Info("Synced", "family", f.family, "services", len(snap.Services),
 		"transactions", len(plan.Transactions), "jumps", len(plan.Jumps), "took", time.Since(start))
 	return nil

@@ -12,14 +12,15 @@ func Build(snap *Snapshot, cfg Config) *Ruleset {
 // Service, so that a Service which did not change costs a map look-up and keeps
 // its chains' pointers.
 type Builder struct {
-	cfg  Config
-	node Node
-	made map[*Service]*serviceRules
+	asked Config
+	cfg   Config // as asked, with what depends on the node filled in
+	node  Node
+	made  map[*Service]*serviceRules
 }
 
 // NewBuilder returns a Builder that has built nothing yet.
 func NewBuilder(cfg Config) *Builder {
-	return &Builder{cfg: cfg}
+	return &Builder{asked: cfg}
 }
 
 // Build returns the ruleset for the snapshot.
@@ -32,14 +33,15 @@ func (b *Builder) Build(snap *Snapshot) *Ruleset {
 	}
 	nat.Chains = append(nat.Chains, dispatch(chainServices,
 		collect(parts, func(s *serviceRules) []Rule { return s.natServices }),
-		[]Rule{toNodePorts(b.cfg.Family)})...)
+		toNodePorts(&b.cfg, &b.node))...)
 	nat.Chains = append(nat.Chains, &Chain{Name: chainNodePorts,
 		Rules: collect(parts, func(s *serviceRules) []Rule { return s.natNodePorts })})
 
 	filter := Table{Name: Filter}
 	filter.Chains = append(filter.Chains, forward(&b.cfg))
 	filter.Chains = append(filter.Chains, dispatch(chainServices,
-		collect(parts, func(s *serviceRules) []Rule { return s.filterServices }), nil)...)
+		collect(parts, func(s *serviceRules) []Rule { return s.filterServices }),
+		refuseServiceNetwork(b.cfg.Family, snap.ServiceCIDRs))...)
 	filter.Chains = append(filter.Chains, dispatch(chainExternalServices,
 		collect(parts, func(s *serviceRules) []Rule { return s.externalServices }), nil)...)
 	filter.Chains = append(filter.Chains, dispatch(chainProxyFirewall,
@@ -47,16 +49,20 @@ func (b *Builder) Build(snap *Snapshot) *Ruleset {
 	filter.Chains = append(filter.Chains, &Chain{Name: chainNodePorts,
 		Rules: collect(parts, func(s *serviceRules) []Rule { return s.filterNodePorts })})
 
+	if b.cfg.OnLocalhost() {
+		filter.Chains = append(filter.Chains, localhostGuard())
+	}
 	filter.sort()
 	nat.sort()
-	return &Ruleset{Family: b.cfg.Family, Tables: []Table{filter, nat}, Jumps: scaffoldJumps()}
+	return &Ruleset{Family: b.cfg.Family, Tables: []Table{filter, nat}, Jumps: scaffoldJumps(&b.cfg)}
 }
 
 // services returns what each Service adds, in the snapshot's order.
 func (b *Builder) services(snap *Snapshot) []*serviceRules {
 	old := b.made
-	if !reflect.DeepEqual(b.node, snap.Node) {
-		old, b.node = nil, snap.Node
+	if old == nil || !reflect.DeepEqual(b.node, snap.Node) {
+		old, b.node, b.cfg = nil, snap.Node, b.asked
+		b.cfg.PodTraffic = b.asked.PodTraffic.on(&b.node, b.asked.Family)
 	}
 	b.made = make(map[*Service]*serviceRules, len(snap.Services))
 	parts := make([]*serviceRules, len(snap.Services))

@@ -1,6 +1,9 @@
 package rules
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Family is one of the two address families. Each has tables, chains and a
 // restore command of its own; everything else is shared code.
@@ -55,6 +58,10 @@ const (
 type Snapshot struct {
 	Node     Node
 	Services []*Service // sorted by Namespace, then Name
+
+	// ServiceCIDRs are the ranges that cluster IPs are taken from (KEP-1880),
+	// sorted, both families; empty: unknown.
+	ServiceCIDRs []netip.Prefix
 }
 
 // Node is the node that the rules are for.
@@ -62,6 +69,29 @@ type Node struct {
 	Name      string
 	Zone      string       // label topology.kubernetes.io/zone; empty: unknown, zone hints are ignored
 	Addresses []netip.Addr // sorted, both families; empty: unknown
+
+	Primary  []netip.Addr   // the address of each family that others know the node by; at most one each
+	PodCIDRs []netip.Prefix // what its pods' addresses are taken from; at most one per family
+}
+
+// primary returns the node's primary address of family f, if it has one.
+func (n *Node) primary(f Family) (netip.Addr, bool) {
+	for _, a := range n.Primary {
+		if FamilyOf(a) == f {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// podCIDR returns the node's pod range of family f; invalid if it has none.
+func (n *Node) podCIDR(f Family) netip.Prefix {
+	for _, p := range n.PodCIDRs {
+		if FamilyOf(p.Addr()) == f {
+			return p
+		}
+	}
+	return netip.Prefix{}
 }
 
 // Service is a Service joined with its EndpointSlices, both families together.
@@ -94,7 +124,27 @@ type ServicePort struct {
 	Port      uint16
 	NodePort  uint16     // 0: none
 	Endpoints []Endpoint // sorted by the text of Addr, no duplicates, both families
+
+	// Taken are those of the Service's addresses that this port must leave alone:
+	// another Service serves them on the same port, or the address is listed
+	// twice. Usually empty. A node port that is taken is 0.
+	Taken []Claim
 }
+
+// Claim is an address of a Service in one of its roles.
+type Claim struct {
+	Role AddressRole
+	Addr netip.Addr
+}
+
+// AddressRole says where a Service has an address from.
+type AddressRole uint8
+
+const (
+	ClusterIP AddressRole = iota + 1
+	LoadBalancerIP
+	ExternalIP
+)
 
 // Endpoint is one address and port that serves a ServicePort, with the facts
 // that decide whether this node may use it.
@@ -120,21 +170,12 @@ func (s *Service) ID(p *ServicePort) string {
 	return id
 }
 
-// clusterIP returns the Service's cluster IP of family f, if it has one.
-func (s *Service) clusterIP(f Family) (netip.Addr, bool) {
-	for _, a := range s.ClusterIPs {
-		if FamilyOf(a) == f {
-			return a, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-// ofFamily returns the addresses of family f, in the given order.
-func ofFamily(f Family, addrs []netip.Addr) []netip.Addr {
+// serves returns those of the addresses that are of family f and not taken from
+// the port in the given role, in the given order.
+func (p *ServicePort) serves(f Family, role AddressRole, addrs []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range addrs {
-		if FamilyOf(a) == f {
+		if FamilyOf(a) == f && !slices.Contains(p.Taken, Claim{role, a}) {
 			out = append(out, a)
 		}
 	}

@@ -49,8 +49,7 @@ func shortHash(s string) string {
 }
 
 // Owned reports whether a chain of the given table belongs to a service proxy:
-// to svcproxy, or to the kube-proxy whose place it takes. KUBE-FIREWALL is
-// kubelet's as well, so it is written but never removed.
+// to svcproxy, or to the kube-proxy whose place it takes.
 func Owned(table TableName, chain string) bool {
 	switch table {
 	case Nat:
@@ -65,9 +64,15 @@ func Owned(table TableName, chain string) bool {
 		}
 	case Filter:
 		switch chain {
-		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainCanary:
+		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainKubeFirewall, chainCanary:
 			return true
 		}
 	}
 	return false
+}
+
+// Shared reports whether an owned chain belongs to others as well: kubelet writes
+// KUBE-FIREWALL too. Rules of others in it stay, and it is never removed.
+func Shared(table TableName, chain string) bool {
+	return table == Filter && chain == chainKubeFirewall
 }

@@ -73,19 +73,37 @@ func changes(have, want *Table) Transaction {
 	for len(h) > 0 || len(w) > 0 {
 		switch {
 		case len(w) == 0 || len(h) > 0 && h[0].Name < w[0].Name:
-			tx.Delete = append(tx.Delete, h[0].Name)
+			if !Shared(want.Name, h[0].Name) {
+				tx.Delete = append(tx.Delete, h[0].Name)
+			}
 			h = h[1:]
 		case len(h) == 0 || w[0].Name < h[0].Name:
 			tx.Write = append(tx.Write, w[0])
 			w = w[1:]
 		default:
-			if h[0] != w[0] && !slices.Equal(h[0].Rules, w[0].Rules) {
-				tx.Write = append(tx.Write, w[0])
+			if c := replacement(want.Name, h[0], w[0]); c != nil {
+				tx.Write = append(tx.Write, c)
 			}
 			h, w = h[1:], w[1:]
 		}
 	}
 	return tx
+}
+
+// replacement returns what to write so that have becomes want; nil if it is that
+// already. In a shared chain the rules of others stay.
+func replacement(t TableName, have, want *Chain) *Chain {
+	if have == want || slices.Equal(have.Rules, want.Rules) {
+		return nil
+	}
+	if !Shared(t, want.Name) {
+		return want
+	}
+	missing := without(want.Rules, have.Rules)
+	if len(missing) == 0 {
+		return nil
+	}
+	return &Chain{Name: want.Name, Rules: append(missing, have.Rules...)}
 }
 
 // splitFilter divides the changes of the filter table into those that come

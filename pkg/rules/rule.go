@@ -25,7 +25,8 @@ type Rule struct {
 
 	// Unparsed is the whole specification of a rule that holds something this
 	// package does not know; only Target.Name is filled in besides. Such a rule
-	// belongs to somebody else: it is never rendered and equals none of ours.
+	// belongs to somebody else and equals none of ours; it is rendered only where a
+	// chain that holds it is written again.
 	Unparsed string
 }
 

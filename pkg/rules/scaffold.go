@@ -1,12 +1,15 @@
 package rules
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // scaffoldJumps are the rules that lead from the built-in chains into ours, in
 // the order in which each is inserted at the head of its chain: the last one
 // comes to stand first. The same list in the same order as kube-proxy's, so that
 // either finds the other's in place.
-func scaffoldJumps() []Jump {
+func scaffoldJumps(cfg *Config) []Jump {
 	isNew := StateMatch{States: StateNew}
 	jump := func(t TableName, from, to, comment string, state StateMatch) Jump {
 		return Jump{t, from, Rule{Comment: comment, State: state}.to(to)}
@@ -19,7 +22,7 @@ func scaffoldJumps() []Jump {
 		firewall = "kubernetes load balancer firewall"
 		post     = "kubernetes postrouting rules"
 	)
-	return []Jump{
+	jumps := []Jump{
 		jump(Filter, "INPUT", chainExternalServices, external, isNew),
 		jump(Filter, "FORWARD", chainExternalServices, external, isNew),
 		jump(Filter, "INPUT", chainNodePorts, health, StateMatch{}),
@@ -33,6 +36,12 @@ func scaffoldJumps() []Jump {
 		jump(Nat, "PREROUTING", chainServices, portals, StateMatch{}),
 		jump(Nat, "POSTROUTING", chainPostrouting, post, StateMatch{}),
 	}
+	if cfg.OnLocalhost() {
+		jumps = append(jumps,
+			jump(Filter, "INPUT", chainKubeFirewall, "", StateMatch{}),
+			jump(Filter, "OUTPUT", chainKubeFirewall, "", StateMatch{}))
+	}
+	return jumps
 }
 
 // markMasq is nat KUBE-MARK-MASQ: it marks a packet, whose source
@@ -76,17 +85,77 @@ func forward(cfg *Config) *Chain {
 	return c
 }
 
-// toNodePorts is what stands last in nat KUBE-SERVICES: a packet to any address
-// of the node may be for a node port. Loopback is left out, as the kernel does
-// not route it from outside to a pod.
-func toNodePorts(f Family) Rule {
-	loopback := netip.MustParsePrefix("127.0.0.0/8")
-	if f == IPv6 {
-		loopback = netip.MustParsePrefix("::1/128")
-	}
-	return Rule{
+// toNodePorts is what stands last in nat KUBE-SERVICES: a packet to an address of
+// the node may be for a node port. The kernel says which addresses are the
+// node's, so those that come and go need no other rules. Loopback addresses are
+// left out where the kernel would not route the packet on to a pod.
+func toNodePorts(cfg *Config, node *Node) []Rule {
+	rule := Rule{
 		Comment:  "kubernetes service nodeports; NOTE: this must be the last rule in this chain",
-		Dst:      AddrMatch{loopback, true},
 		DstLocal: true,
 	}.to(chainNodePorts)
+	local := loopback(cfg.Family)
+	leave := Rule{Comment: "no node ports on loopback addresses", Dst: AddrMatch{Prefix: local}}.to(Return)
+	var skip, out []Rule
+	for _, r := range nodePortRanges(cfg, node) {
+		rule.Dst = AddrMatch{Prefix: r}
+		switch {
+		case r.Bits() == 0 && cfg.OnLocalhost():
+			rule.Dst = AddrMatch{}
+		case r.Bits() == 0:
+			rule.Dst = AddrMatch{local, true}
+		case cfg.OnLocalhost() || !r.Overlaps(local):
+		case r.Bits() >= local.Bits():
+			continue
+		default:
+			skip = []Rule{leave}
+		}
+		out = append(out, rule)
+	}
+	return append(skip, out...)
+}
+
+// nodePortRanges lists the addresses with node ports; only one range if that
+// holds all.
+func nodePortRanges(cfg *Config, node *Node) []netip.Prefix {
+	ranges := slices.Clone(cfg.NodePorts.Ranges)
+	if a, ok := node.primary(cfg.Family); ok && cfg.NodePorts.Primary {
+		ranges = append(ranges, netip.PrefixFrom(a, a.BitLen()))
+	}
+	for i, r := range ranges {
+		if r.Bits() == 0 {
+			return ranges[i : i+1]
+		}
+	}
+	return ranges
+}
+
+// localhostGuard is filter KUBE-FIREWALL: with route_localnet a neighbour of the
+// node could reach what listens on its loopback addresses alone (CVE-2020-8558).
+// Packets for a node port are let through, they have been rewritten before. The
+// rule is kubelet's to the letter.
+func localhostGuard() *Chain {
+	local := loopback(IPv4)
+	drop := Rule{
+		Comment: "block incoming localnet connections",
+		Src:     AddrMatch{local, true},
+		Dst:     AddrMatch{Prefix: local},
+		State:   StateMatch{StateRelated | StateEstablished | StateDNAT, true},
+		Target:  Target{Name: Drop},
+	}
+	return &Chain{Name: chainKubeFirewall, Rules: []Rule{drop}}
+}
+
+// refuseServiceNetwork is what stands last in filter KUBE-SERVICES: a packet that
+// still has a cluster IP as its destination is for a port or an address that no
+// Service has. It must not leave by the default route (kubernetes#22952).
+func refuseServiceNetwork(f Family, cidrs []netip.Prefix) []Rule {
+	var out []Rule
+	for _, c := range cidrs {
+		if FamilyOf(c.Addr()) == f {
+			r := Rule{Comment: "kubernetes service network, no such address or port", Dst: AddrMatch{Prefix: c}}
+			out = append(out, r.to(Reject))
+		}
+	}
+	return out
 }

@@ -1,6 +1,9 @@
 package rules
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // serviceRules is all that one Service adds to the ruleset of one family. The
 // rules for shared chains are kept apart by chain, in the order of the ports.
@@ -18,12 +21,11 @@ type serviceRules struct {
 // cluster IP of the family.
 func buildService(svc *Service, node *Node, cfg *Config) *serviceRules {
 	out := &serviceRules{}
-	vip, ok := svc.clusterIP(cfg.Family)
-	if !ok {
+	if !slices.ContainsFunc(svc.ClusterIPs, func(a netip.Addr) bool { return FamilyOf(a) == cfg.Family }) {
 		return out
 	}
 	for i := range svc.Ports {
-		p := newPortRules(svc, &svc.Ports[i], vip, node, cfg, out)
+		p := newPortRules(svc, &svc.Ports[i], node, cfg, out)
 		p.clusterIP()
 		p.externalIPs()
 		p.loadBalancerIPs()
@@ -47,19 +49,20 @@ type portRules struct {
 	id   string // namespace/name[:port]
 	hash string
 
-	vip         netip.Addr
+	clusterIPs  []netip.Addr // one, or none if it is taken
 	external    []netip.Addr
 	balancerIPs []netip.Addr
 	eps         chosen
 }
 
-func newPortRules(svc *Service, port *ServicePort, vip netip.Addr, node *Node, cfg *Config, out *serviceRules) *portRules {
+func newPortRules(svc *Service, port *ServicePort, node *Node, cfg *Config, out *serviceRules) *portRules {
 	id := svc.ID(port)
 	p := &portRules{
-		out: out, cfg: cfg, node: node, svc: svc, port: port, vip: vip,
+		out: out, cfg: cfg, node: node, svc: svc, port: port,
 		id: id, hash: serviceHash(id, port.Protocol),
-		external:    ofFamily(cfg.Family, svc.ExternalIPs),
-		balancerIPs: ofFamily(cfg.Family, svc.LoadBalancerIPs),
+		clusterIPs:  port.serves(cfg.Family, ClusterIP, svc.ClusterIPs),
+		external:    port.serves(cfg.Family, ExternalIP, svc.ExternalIPs),
+		balancerIPs: port.serves(cfg.Family, LoadBalancerIP, svc.LoadBalancerIPs),
 	}
 	var eps []Endpoint
 	for _, ep := range port.Endpoints {
@@ -71,6 +74,9 @@ func newPortRules(svc *Service, port *ServicePort, vip netip.Addr, node *Node, c
 	return p
 }
 
+// reachableFromInside: the port has its cluster IP.
+func (p *portRules) reachableFromInside() bool { return len(p.clusterIPs) > 0 }
+
 // reachableFromOutside: the port has an address other than its cluster IP.
 func (p *portRules) reachableFromOutside() bool {
 	return p.port.NodePort != 0 || len(p.external) > 0 || len(p.balancerIPs) > 0
@@ -79,11 +85,11 @@ func (p *portRules) reachableFromOutside() bool {
 // usesCluster: policy Local for external traffic still needs the cluster's
 // endpoints, for clients in pods and on the node itself.
 func (p *portRules) usesCluster() bool {
-	return !p.svc.InternalTrafficLocal || p.reachableFromOutside()
+	return p.reachableFromInside() && !p.svc.InternalTrafficLocal || p.reachableFromOutside()
 }
 
 func (p *portRules) usesLocal() bool {
-	return p.svc.InternalTrafficLocal || p.svc.ExternalTrafficLocal && p.reachableFromOutside()
+	return p.reachableFromInside() && p.svc.InternalTrafficLocal || p.svc.ExternalTrafficLocal && p.reachableFromOutside()
 }
 
 // policyChain is the balancing chain that traffic under the given policy ends in.
@@ -128,13 +134,17 @@ func (p *portRules) to(addr netip.Addr, comment string) Rule {
 
 // refuse completes a match into the answer for traffic that no endpoint serves.
 // It is rejected if there is no endpoint at all, and dropped if policy Local
-// rules out those there are, so that a load balancer's client tries elsewhere.
-// comment gets what stands behind the port's ID.
+// rules out those there are, so that a load balancer's client tries elsewhere;
+// the configuration may ask to reject that too. comment gets what stands behind
+// the port's ID.
 func (p *portRules) refuse(match func(comment string) Rule) Rule {
-	if p.eps.any {
-		return match("has no local endpoints").to(Drop)
+	switch {
+	case !p.eps.any:
+		return match("has no endpoints").to(Reject)
+	case p.cfg.RejectWithoutLocal:
+		return match("has no local endpoints").to(Reject)
 	}
-	return match("has no endpoints").to(Reject)
+	return match("has no local endpoints").to(Drop)
 }
 
 func (p *portRules) refuseAddr(addr netip.Addr) Rule {
@@ -143,11 +153,13 @@ func (p *portRules) refuseAddr(addr netip.Addr) Rule {
 
 func (p *portRules) clusterIP() {
 	local := p.svc.InternalTrafficLocal
-	if !p.served(local) {
-		p.out.filterServices = append(p.out.filterServices, p.refuseAddr(p.vip))
-		return
+	for _, ip := range p.clusterIPs {
+		if !p.served(local) {
+			p.out.filterServices = append(p.out.filterServices, p.refuseAddr(ip))
+			continue
+		}
+		p.out.natServices = append(p.out.natServices, p.to(ip, "cluster IP").to(p.policyChain(local)))
 	}
-	p.out.natServices = append(p.out.natServices, p.to(p.vip, "cluster IP").to(p.policyChain(local)))
 }
 
 func (p *portRules) externalIPs() {
@@ -275,8 +287,8 @@ func (p *portRules) balancers() {
 
 func (p *portRules) balancer(local bool, eps []Endpoint) {
 	c := &Chain{Name: p.policyChain(local)}
-	if p.svc.InternalTrafficLocal == local {
-		r := p.to(p.vip, "cluster IP").to(chainMarkMasq)
+	if p.svc.InternalTrafficLocal == local && p.reachableFromInside() {
+		r := p.to(p.clusterIPs[0], "cluster IP").to(chainMarkMasq)
 		switch {
 		case p.cfg.MasqueradeAll:
 			c.Rules = append(c.Rules, r)

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -41,36 +42,12 @@ func (c *Cluster) Snapshot() (*rules.Snapshot, []Problem) { return c.index.snaps
 
 // Run follows the cluster until ctx ends.
 func (c *Cluster) Run(ctx context.Context) error {
-	notOthers := informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-		o.LabelSelector = "!" + labelProxyName
-	})
-	// A headless Service's slices are never used.
-	notHeadless := informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-		o.LabelSelector = "!" + labelProxyName + ",!" + corev1.IsHeadlessService
-	})
-	ownNode := informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", c.nodeName).String()
-	})
-	services := informers.NewSharedInformerFactoryWithOptions(c.client, 0, notOthers, informers.WithTransform(strip))
-	eps := informers.NewSharedInformerFactoryWithOptions(c.client, 0, notHeadless, informers.WithTransform(strip))
-	nodes := informers.NewSharedInformerFactoryWithOptions(c.client, 0, ownNode, informers.WithTransform(strip))
-
-	var synced []cache.InformerSynced
-	for _, i := range []struct {
-		informer cache.SharedIndexInformer
-		handler  cache.ResourceEventHandler
-	}{
-		{services.Core().V1().Services().Informer(), handler(c, c.index.setService, func(s *corev1.Service) { c.index.deleteService(keyOf(s)) })},
-		{eps.Discovery().V1().EndpointSlices().Informer(), handler(c, c.index.setSlice, c.index.deleteSlice)},
-		{nodes.Core().V1().Nodes().Informer(), handler(c, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
-	} {
-		registration, err := i.informer.AddEventHandler(i.handler)
-		if err != nil {
-			return err
-		}
-		synced = append(synced, registration.HasSynced)
+	factories := c.factories()
+	synced, err := c.subscribe(factories)
+	if err != nil {
+		return err
 	}
-	for _, f := range []informers.SharedInformerFactory{services, eps, nodes} {
+	for _, f := range factories.all() {
 		f.Start(ctx.Done())
 		defer f.Shutdown()
 	}
@@ -80,6 +57,60 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.signal.open()
 	<-ctx.Done()
 	return nil
+}
+
+// factories make the informers; each kind of object has a selector of its own.
+type factories struct {
+	services, slices, nodes, cidrs informers.SharedInformerFactory
+}
+
+func (f *factories) all() []informers.SharedInformerFactory {
+	return []informers.SharedInformerFactory{f.services, f.slices, f.nodes, f.cidrs}
+}
+
+func (c *Cluster) factories() *factories {
+	build := func(tweak func(*metav1.ListOptions)) informers.SharedInformerFactory {
+		return informers.NewSharedInformerFactoryWithOptions(c.client, 0,
+			informers.WithTweakListOptions(tweak), informers.WithTransform(strip))
+	}
+	return &factories{
+		services: build(func(o *metav1.ListOptions) { o.LabelSelector = "!" + labelProxyName }),
+		// A headless Service's slices are never used.
+		slices: build(func(o *metav1.ListOptions) { o.LabelSelector = "!" + labelProxyName + ",!" + corev1.IsHeadlessService }),
+		nodes: build(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", c.nodeName).String()
+		}),
+		cidrs: build(func(*metav1.ListOptions) {}),
+	}
+}
+
+// subscribe makes the informers feed the index. It returns what says that each
+// has handed over all there was.
+func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
+	cidrs := f.cidrs.Networking().V1().ServiceCIDRs().Informer()
+	var synced []cache.InformerSynced
+	for _, i := range []struct {
+		informer cache.SharedIndexInformer
+		handler  cache.ResourceEventHandler
+	}{
+		{f.services.Core().V1().Services().Informer(), handler(c, c.index.setService, func(s *corev1.Service) { c.index.deleteService(keyOf(s)) })},
+		{f.slices.Discovery().V1().EndpointSlices().Informer(), handler(c, c.index.setSlice, c.index.deleteSlice)},
+		{f.nodes.Core().V1().Nodes().Informer(), handler(c, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
+		{cidrs, handler(c, c.index.setServiceCIDR, c.index.deleteServiceCIDR)},
+	} {
+		registration, err := i.informer.AddEventHandler(i.handler)
+		if err != nil {
+			return nil, err
+		}
+		known := registration.HasSynced
+		if i.informer == cidrs {
+			if known, err = optional(cidrs, known); err != nil {
+				return nil, err
+			}
+		}
+		synced = append(synced, known)
+	}
+	return synced, nil
 }
 
 // handler feeds the index and signals; an update without a change that matters,
@@ -131,6 +162,10 @@ func unversioned(obj any) any {
 		c.ResourceVersion = ""
 		return &c
 	case *corev1.Node:
+		c := *o
+		c.ResourceVersion = ""
+		return &c
+	case *networkingv1.ServiceCIDR:
 		c := *o
 		c.ResourceVersion = ""
 		return &c

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"svcproxy/pkg/rules"
@@ -27,15 +28,17 @@ const (
 // convertService joins a Service with its slices. It returns nil for a Service
 // that is not ours to serve: headless, ExternalName, somebody else's by label,
 // or without any usable cluster IP.
-func convertService(api *corev1.Service, slices []*discoveryv1.EndpointSlice) (*rules.Service, []Problem) {
-	c := &serviceConverter{api: api, problems: problems{object: api.Namespace + "/" + api.Name}}
+// serviceNetwork is where cluster IPs are taken from; empty: unknown.
+func convertService(api *corev1.Service, slices []*discoveryv1.EndpointSlice, serviceNetwork []netip.Prefix) (*rules.Service, []Problem) {
+	c := &serviceConverter{api: api, serviceNetwork: serviceNetwork, problems: problems{object: api.Namespace + "/" + api.Name}}
 	return c.convert(slices), c.list
 }
 
 type serviceConverter struct {
 	problems
-	api *corev1.Service
-	out *rules.Service
+	api            *corev1.Service
+	serviceNetwork []netip.Prefix
+	out            *rules.Service
 }
 
 func (c *serviceConverter) convert(slices []*discoveryv1.EndpointSlice) *rules.Service {
@@ -55,8 +58,18 @@ func (c *serviceConverter) convert(slices []*discoveryv1.EndpointSlice) *rules.S
 	c.affinity()
 	c.ports()
 	c.policies()
-	c.out.Ports = withEndpoints(c.out.Ports, slices, &c.problems)
+	c.out.Ports = withEndpoints(c.out.Ports, slices, c.virtual(), &c.problems)
 	return c.out
+}
+
+// virtual tells addresses that no endpoint can have: a packet is rewritten once,
+// so a cluster IP as its new destination would lead nowhere.
+func (c *serviceConverter) virtual() func(netip.Addr) bool {
+	ips := c.out.ClusterIPs
+	return func(a netip.Addr) bool {
+		in := func(r netip.Prefix) bool { return r.Contains(a) }
+		return slices.Contains(ips, a) || slices.ContainsFunc(c.serviceNetwork, in)
+	}
 }
 
 // validNames keeps out what the API server would not have stored: names end up
@@ -136,6 +149,24 @@ func (c *serviceConverter) loadBalancer() {
 			c.add(fmt.Sprintf("%s[%d]", fieldSourceRanges, i), s, reason)
 		case !slices.Contains(c.out.SourceRanges, r):
 			c.out.SourceRanges = append(c.out.SourceRanges, r)
+		}
+	}
+	c.remarkClosed()
+}
+
+// remarkClosed tells that nobody may use a load balancer address, since all
+// source ranges are of the other family (or none is valid).
+func (c *serviceConverter) remarkClosed() {
+	if !c.out.RestrictSources {
+		return
+	}
+	for i, in := range c.out.LoadBalancerIPs {
+		f := rules.FamilyOf(in)
+		open := slices.ContainsFunc(c.out.SourceRanges, func(r netip.Prefix) bool { return rules.FamilyOf(r.Addr()) == f })
+		first := i == 0 || rules.FamilyOf(c.out.LoadBalancerIPs[i-1]) != f
+		if !open && first {
+			c.list = append(c.list, Problem{Object: c.object, Field: fieldSourceRanges, Value: in.String(), Skipped: true,
+				Reason: "no range is an " + f.String() + " one, so nobody may use this address"})
 		}
 	}
 }
@@ -246,6 +277,7 @@ func convertNode(name string, api *corev1.Node) (rules.Node, []Problem) {
 		return n, nil
 	}
 	p := problems{object: api.Name}
+	n.PodCIDRs = podCIDRs(api, &p)
 	n.Zone = api.Labels[corev1.LabelTopologyZone]
 	for i, a := range api.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
@@ -257,6 +289,64 @@ func convertNode(name string, api *corev1.Node) (rules.Node, []Problem) {
 			n.Addresses = append(n.Addresses, addr)
 		}
 	}
+	n.Primary = primaryAddresses(api, n.Addresses)
 	n.Addresses = sortAddrs(n.Addresses)
 	return n, p.list
+}
+
+// primaryAddresses returns the first of each family: internal addresses come
+// before external ones, as for kube-proxy. usable holds those that are valid.
+func primaryAddresses(api *corev1.Node, usable []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, want := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
+		for _, a := range api.Status.Addresses {
+			addr, reason := parseAddr(a.Address)
+			if a.Type != want || reason != "" || !slices.Contains(usable, addr) {
+				continue
+			}
+			if !slices.ContainsFunc(out, func(o netip.Addr) bool { return rules.FamilyOf(o) == rules.FamilyOf(addr) }) {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
+
+// podCIDRs returns the first range of each family.
+func podCIDRs(api *corev1.Node, p *problems) []netip.Prefix {
+	field, texts := "spec.podCIDRs", api.Spec.PodCIDRs
+	if len(texts) == 0 && api.Spec.PodCIDR != "" {
+		field, texts = "spec.podCIDR", []string{api.Spec.PodCIDR}
+	}
+	var out []netip.Prefix
+	for _, s := range texts {
+		r, reason := parseRange(s)
+		if reason != "" {
+			p.add(field, s, reason)
+			continue
+		}
+		if !slices.ContainsFunc(out, func(o netip.Prefix) bool { return rules.FamilyOf(o.Addr()) == rules.FamilyOf(r.Addr()) }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// convertServiceCIDRs returns the ranges of all objects, sorted, each once.
+func convertServiceCIDRs(all []*networkingv1.ServiceCIDR) ([]netip.Prefix, []Problem) {
+	var out []netip.Prefix
+	var ps []Problem
+	for _, api := range all {
+		p := problems{object: api.Name}
+		for i, s := range api.Spec.CIDRs {
+			if r, reason := parseRange(s); reason != "" {
+				p.add(fmt.Sprintf("spec.cidrs[%d]", i), s, reason)
+			} else {
+				out = append(out, r)
+			}
+		}
+		ps = append(ps, p.list...)
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), ps
 }

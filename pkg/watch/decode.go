@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	yamlreader "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -21,6 +22,7 @@ type objects struct {
 	services []*corev1.Service
 	slices   []*discoveryv1.EndpointSlice
 	nodes    []*corev1.Node
+	cidrs    []*networkingv1.ServiceCIDR
 	problems []Problem
 }
 
@@ -92,7 +94,7 @@ func (d *decoder) object(raw []byte, unsaid metav1.TypeMeta) {
 	switch h.APIVersion + " " + h.Kind {
 	case "v1 List":
 		d.items(h.Items, metav1.TypeMeta{})
-	case "v1 ServiceList", "v1 NodeList", "discovery.k8s.io/v1 EndpointSliceList":
+	case "v1 ServiceList", "v1 NodeList", "networking.k8s.io/v1 ServiceCIDRList", "discovery.k8s.io/v1 EndpointSliceList":
 		d.items(h.Items, metav1.TypeMeta{APIVersion: h.APIVersion, Kind: strings.TrimSuffix(h.Kind, "List")})
 	case "v1 Service":
 		if s := read[corev1.Service](d, &h, raw); s != nil {
@@ -107,6 +109,10 @@ func (d *decoder) object(raw []byte, unsaid metav1.TypeMeta) {
 	case "v1 Node":
 		if n := read[corev1.Node](d, &h, raw); n != nil {
 			d.out.nodes = append(d.out.nodes, n)
+		}
+	case "networking.k8s.io/v1 ServiceCIDR":
+		if c := read[networkingv1.ServiceCIDR](d, &h, raw); c != nil {
+			d.out.cidrs = append(d.out.cidrs, c)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"svcproxy/pkg/rules"
 )
@@ -184,6 +185,7 @@ func (f *Files) read(name string) (*objects, error) {
 		now.services = append(now.services, old.services...)
 		now.slices = append(now.slices, old.slices...)
 		now.nodes = append(now.nodes, old.nodes...)
+		now.cidrs = append(now.cidrs, old.cidrs...)
 		now.dropRepeats()
 	}
 	return now, nil
@@ -194,7 +196,10 @@ func (o *objects) dropRepeats() {
 	o.services = firstOfEach(o.services, keyOf, nil)
 	o.slices = firstOfEach(o.slices, sliceKey, nil)
 	o.nodes = firstOfEach(o.nodes, func(n *corev1.Node) key { return key{name: n.Name} }, nil)
+	o.cidrs = firstOfEach(o.cidrs, cidrKey, nil)
 }
+
+func cidrKey(c *networkingv1.ServiceCIDR) key { return key{name: c.Name} }
 
 func sliceKey(s *discoveryv1.EndpointSlice) key { return key{s.Namespace, s.Name} }
 
@@ -253,6 +258,7 @@ func (f *Files) merge(order []string, files map[string]*objects) {
 		all.services = append(all.services, o.services...)
 		all.slices = append(all.slices, o.slices...)
 		all.nodes = append(all.nodes, o.nodes...)
+		all.cidrs = append(all.cidrs, o.cidrs...)
 		all.problems = append(all.problems, o.problems...)
 	}
 	repeated := func(kind string, k key) {
@@ -273,7 +279,7 @@ func (f *Files) merge(order []string, files map[string]*objects) {
 			node = n
 		}
 	}
-	f.index.replace(services, eps, node)
+	f.index.replace(services, eps, node, firstOfEach(all.cidrs, cidrKey, nil))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.problems = all.problems

@@ -118,7 +118,7 @@ func FuzzFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		o := decode("f", text)
 		x := newIndex("here")
-		x.replace(o.services, o.slices, nil)
+		x.replace(o.services, o.slices, nil, o.cidrs)
 		snap, problems := x.snapshot()
 		for _, p := range append(problems, o.problems...) {
 			if strings.ContainsAny(p.Error(), "\n\r") {

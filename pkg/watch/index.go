@@ -1,19 +1,26 @@
 package watch
 
 import (
+	"cmp"
+	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"svcproxy/pkg/rules"
 )
 
 // key names a Service.
 type key struct{ namespace, name string }
+
+func (k key) String() string { return k.namespace + "/" + k.name }
 
 func keyOf(s *corev1.Service) key { return key{s.Namespace, s.Name} }
 
@@ -28,8 +35,12 @@ func serviceOf(s *discoveryv1.EndpointSlice) (k key, ok bool) {
 type joined struct {
 	service  *corev1.Service // nil: not seen (yet)
 	slices   map[string]*discoveryv1.EndpointSlice
-	value    *rules.Service
+	created  time.Time
+	value    *rules.Service // as if there were no other Service
 	problems []Problem
+
+	settled   *rules.Service // without what other Services have
+	conflicts []Problem
 }
 
 // index joins Services and slices and converts what changed when a snapshot is
@@ -40,13 +51,16 @@ type index struct {
 
 	mu       sync.Mutex
 	node     *corev1.Node
+	cidrs    map[string]*networkingv1.ServiceCIDR
 	services map[key]*joined
 	dirty    map[key]bool
+	claims   claims
 	sorted   []*rules.Service
 }
 
 func newIndex(nodeName string) *index {
-	return &index{nodeName: nodeName, services: map[key]*joined{}, dirty: map[key]bool{}}
+	return &index{nodeName: nodeName, cidrs: map[string]*networkingv1.ServiceCIDR{},
+		services: map[key]*joined{}, dirty: map[key]bool{}, claims: claims{}}
 }
 
 // at returns the entry for k and marks it for conversion. The caller holds mu.
@@ -95,8 +109,30 @@ func (x *index) setNode(n *corev1.Node) {
 	x.node = n
 }
 
+func (x *index) setServiceCIDR(c *networkingv1.ServiceCIDR) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.cidrs[c.Name] = c
+	x.convertAll()
+}
+
+func (x *index) deleteServiceCIDR(c *networkingv1.ServiceCIDR) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.cidrs, c.Name)
+	x.convertAll()
+}
+
+// convertAll marks every Service: the service network says which endpoints are
+// valid. The caller holds mu.
+func (x *index) convertAll() {
+	for k := range x.services {
+		x.dirty[k] = true
+	}
+}
+
 // replace takes a whole new set of objects.
-func (x *index) replace(services []*corev1.Service, eps []*discoveryv1.EndpointSlice, node *corev1.Node) {
+func (x *index) replace(services []*corev1.Service, eps []*discoveryv1.EndpointSlice, node *corev1.Node, cidrs []*networkingv1.ServiceCIDR) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for k := range x.services {
@@ -113,53 +149,83 @@ func (x *index) replace(services []*corev1.Service, eps []*discoveryv1.EndpointS
 		}
 	}
 	x.node = node
+	clear(x.cidrs)
+	for _, c := range cidrs {
+		x.cidrs[c.Name] = c
+	}
 }
 
 // snapshot converts what changed and returns everything.
 func (x *index) snapshot() (*rules.Snapshot, []Problem) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	cidrs, all := convertServiceCIDRs(slices.Collect(maps.Values(x.cidrs)))
 	if len(x.dirty) > 0 {
-		x.convert()
+		x.convert(cidrs)
 	}
-	snap := &rules.Snapshot{Services: x.sorted}
-	var all []Problem
-	snap.Node, all = convertNode(x.nodeName, x.node)
+	snap := &rules.Snapshot{Services: x.sorted, ServiceCIDRs: cidrs}
+	node, ps := convertNode(x.nodeName, x.node)
+	snap.Node, all = node, append(all, ps...)
 	for _, j := range x.services {
-		all = append(all, j.problems...)
+		all = append(append(all, j.problems...), j.conflicts...)
 	}
 	return snap, sortProblems(all)
 }
 
-func (x *index) convert() {
+// convert brings the Services that changed up to date, then those that want
+// something of theirs.
+func (x *index) convert(cidrs []netip.Prefix) {
+	unsettled := map[key]bool{}
+	contested := func(k key) { unsettled[k] = true }
 	for k := range x.dirty {
 		j := x.services[k]
+		before := *j
 		if j.service == nil && len(j.slices) == 0 {
 			delete(x.services, k)
+			x.claims.replace(&before, &joined{}, k, contested)
 			continue
 		}
-		x.convertOne(k, j)
+		x.convertOne(k, j, cidrs)
+		if j.value != before.value || j.created != before.created {
+			x.claims.replace(&before, j, k, contested)
+			contested(k)
+		}
 	}
 	clear(x.dirty)
+	for k := range unsettled {
+		if j := x.services[k]; j != nil {
+			x.settle(k, j)
+		}
+	}
+	x.sort()
+}
+
+func (x *index) sort() {
 	sorted := make([]*rules.Service, 0, len(x.services))
 	for _, j := range x.services {
-		if j.value != nil {
-			sorted = append(sorted, j.value)
+		if j.settled != nil {
+			sorted = append(sorted, j.settled)
 		}
 	}
 	slices.SortFunc(sorted, func(a, b *rules.Service) int {
-		if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	x.sorted = sorted
 }
 
+// settle keeps the old value if nothing came of the change.
+func (x *index) settle(k key, j *joined) {
+	settled, ps := x.claims.settle(k, j)
+	j.conflicts = ps
+	if !reflect.DeepEqual(settled, j.settled) {
+		j.settled = settled
+	}
+}
+
 // convertOne keeps the old value if nothing came of the change.
-func (x *index) convertOne(k key, j *joined) {
+func (x *index) convertOne(k key, j *joined, cidrs []netip.Prefix) {
 	if j.service == nil {
-		j.value, j.problems = nil, nil
+		j.value, j.problems, j.created = nil, nil, time.Time{}
 		for _, s := range j.slices {
 			if x.reportOrphans {
 				j.problems = append(j.problems, Problem{Object: s.Namespace + "/" + s.Name,
@@ -168,11 +234,10 @@ func (x *index) convertOne(k key, j *joined) {
 		}
 		return
 	}
-	eps := make([]*discoveryv1.EndpointSlice, 0, len(j.slices))
-	for _, s := range j.slices {
-		eps = append(eps, s)
+	if t := j.service.CreationTimestamp.Time; !t.Equal(j.created) {
+		j.created = t
 	}
-	value, ps := convertService(j.service, eps)
+	value, ps := convertService(j.service, slices.Collect(maps.Values(j.slices)), cidrs)
 	j.problems = ps
 	if !reflect.DeepEqual(value, j.value) {
 		j.value = value

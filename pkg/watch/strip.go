@@ -3,6 +3,7 @@ package watch
 import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -34,14 +35,18 @@ func strip(obj any) (any, error) {
 	case *corev1.Node:
 		return &corev1.Node{
 			ObjectMeta: stripMeta(&o.ObjectMeta, corev1.LabelTopologyZone),
+			Spec:       corev1.NodeSpec{PodCIDR: o.Spec.PodCIDR, PodCIDRs: o.Spec.PodCIDRs},
 			Status:     corev1.NodeStatus{Addresses: o.Status.Addresses},
 		}, nil
+	case *networkingv1.ServiceCIDR:
+		return &networkingv1.ServiceCIDR{ObjectMeta: stripMeta(&o.ObjectMeta, ""), Spec: o.Spec}, nil
 	}
 	return obj, nil
 }
 
 func stripMeta(m *metav1.ObjectMeta, label string) metav1.ObjectMeta {
-	out := metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion}
+	out := metav1.ObjectMeta{Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		CreationTimestamp: m.CreationTimestamp}
 	if v, ok := m.Labels[label]; ok {
 		out.Labels = map[string]string{label: v}
 	}
