@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -73,37 +71,6 @@ func TestParseIsTheInverseOfRender(t *testing.T) {
 			}
 		})
 	})
-}
-
-// What kube-proxy v1.37 left in a kernel is read without a rest.
-func TestParseReadsKubeProxysRules(t *testing.T) {
-	saves, err := filepath.Glob("testdata/kube-proxy/*-save.txt")
-	if err != nil || len(saves) == 0 {
-		t.Fatalf("no saves: %v", err)
-	}
-	for _, path := range saves {
-		f := IPv4
-		if filepath.Base(path)[:3] == "ip6" {
-			f = IPv6
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tables, err := ParseSave(text, f)
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		for _, table := range tables {
-			for _, c := range table.Chains {
-				for _, r := range c.Rules {
-					if r.Unparsed != "" {
-						t.Errorf("%s: %s %s: not understood: %s", path, table.Name, c.Name, r.Unparsed)
-					}
-				}
-			}
-		}
-	}
 }
 
 func TestParseSaveErrors(t *testing.T) {

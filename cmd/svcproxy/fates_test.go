@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"svcproxy/pkg/rules"
+)
+
+// flow is one packet of the matrix.
+type flow struct {
+	to   destination
+	from position
+}
+
+// fates is what becomes of each packet, in words.
+type fates struct {
+	flows []flow
+	words []string // for each flow
+}
+
+// walkAll sends every packet of the matrix through the tables.
+func walkAll(t *testing.T, tables []rules.Table, own []netip.Addr, flows []flow) fates {
+	t.Helper()
+	out := fates{flows: flows}
+	for _, f := range flows {
+		ends, err := rules.Walk(tables, rules.Host{Addresses: own}, rules.Packet{
+			FromNode: f.from.node, In: f.from.in, Protocol: f.to.protocol, Seen: f.from.seen,
+			Src: netip.AddrPortFrom(f.from.src, 40000), Dst: f.to.addr,
+		})
+		if err != nil {
+			t.Fatalf("%s from %s: %v", f.to, f.from.name, err)
+		}
+		out.words = append(out.words, inWords(ends, f.to.addr))
+	}
+	return out
+}
+
+// inWords says what becomes of a packet: "1/2 10.21.1.2:80 masqueraded, ...".
+func inWords(ends []rules.Fate, dst netip.AddrPort) string {
+	var parts []string
+	for _, e := range ends {
+		var words []string
+		if e.Probability < 1-1e-6 {
+			words = append(words, share(e.Probability))
+		}
+		switch {
+		case e.Verdict == rules.Drop:
+			words = append(words, "dropped")
+		case e.Verdict == rules.Reject:
+			words = append(words, "rejected")
+		case e.Dst == dst:
+			words = append(words, "untouched")
+		default:
+			words = append(words, e.Dst.String())
+		}
+		if e.Masqueraded {
+			words = append(words, "masqueraded")
+		}
+		parts = append(parts, strings.Join(words, " "))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// share writes a probability as 1/n where it is that within a millionth.
+func share(p float64) string {
+	if n := math.Round(1 / p); math.Abs(p-1/n) < 1e-6 {
+		return fmt.Sprintf("1/%.0f", n)
+	}
+	return fmt.Sprintf("%.6f", p)
+}
+
+// String writes the fates for people: destinations that fare alike stand
+// together, under them who comes from where with what result.
+func (f fates) String() string {
+	byDst := map[destination][]string{} // result and position, for each destination
+	var order []destination
+	for i, fl := range f.flows {
+		if byDst[fl.to] == nil {
+			order = append(order, fl.to)
+		}
+		byDst[fl.to] = append(byDst[fl.to], f.words[i]+"\t"+fl.from.name)
+	}
+	alike := map[string][]destination{}
+	var groups []string
+	for _, d := range order {
+		text := table(byDst[d])
+		if alike[text] == nil {
+			groups = append(groups, text)
+		}
+		alike[text] = append(alike[text], d)
+	}
+	var b strings.Builder
+	for _, text := range groups {
+		for _, d := range alike[text] {
+			fmt.Fprintln(&b, d)
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
+// table joins the positions that have the same result.
+func table(rows []string) string {
+	from := map[string][]string{}
+	var results []string
+	for _, row := range rows {
+		result, position, _ := strings.Cut(row, "\t")
+		if from[result] == nil {
+			results = append(results, result)
+		}
+		from[result] = append(from[result], position)
+	}
+	if len(results) == 1 {
+		return "    from everywhere: " + results[0] + "\n"
+	}
+	slices.SortStableFunc(results, func(a, b string) int { return len(from[a]) - len(from[b]) })
+	var b strings.Builder
+	for i, r := range results {
+		who := strings.Join(from[r], "; ")
+		if i == len(results)-1 && len(from[r]) > 2 {
+			who = "everywhere else"
+		}
+		fmt.Fprintf(&b, "    from %s: %s\n", who, r)
+	}
+	return b.String()
+}
+
+// without returns those that differ from other.
+func (f fates) without(other fates) fates {
+	var out fates
+	for i := range f.flows {
+		if f.words[i] != other.words[i] {
+			out.flows = append(out.flows, f.flows[i])
+			out.words = append(out.words, f.words[i])
+		}
+	}
+	return out
+}
