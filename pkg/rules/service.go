@@ -52,6 +52,9 @@ type portRules struct {
 	clusterIPs  []netip.Addr // one, or none if it is taken
 	external    []netip.Addr
 	balancerIPs []netip.Addr
+	sources     []netip.Prefix // who may use balancerIPs, if restricted
+	restricted  bool
+	closed      []netip.Addr // load balancer IPs that nobody may use
 	eps         chosen
 }
 
@@ -64,6 +67,7 @@ func newPortRules(svc *Service, port *ServicePort, node *Node, cfg *Config, out 
 		external:    port.serves(cfg.Family, ExternalIP, svc.ExternalIPs),
 		balancerIPs: port.serves(cfg.Family, LoadBalancerIP, svc.LoadBalancerIPs),
 	}
+	p.restrict()
 	var eps []Endpoint
 	for _, ep := range port.Endpoints {
 		if FamilyOf(ep.Addr.Addr()) == cfg.Family {
@@ -108,18 +112,26 @@ func (p *portRules) served(local bool) bool {
 func (p *portRules) externalChainName() string { return prefixExternal + p.hash }
 func (p *portRules) firewallChainName() string { return prefixFirewall + p.hash }
 
-// restricted: the load balancer IPs may not be used by everyone. A range that
-// holds every address lifts the restriction, as in kube-proxy.
-func (p *portRules) restricted() bool {
+// restrict works out who may use the load balancer IPs. A range that holds every
+// address lifts the restriction, as in kube-proxy. If no range is of the family,
+// nobody may; in kube-proxy everybody could.
+func (p *portRules) restrict() {
 	if !p.svc.RestrictSources {
-		return false
+		return
 	}
 	for _, r := range p.svc.SourceRanges {
-		if FamilyOf(r.Addr()) == p.cfg.Family && r.Bits() == 0 {
-			return false
+		if FamilyOf(r.Addr()) != p.cfg.Family {
+			continue
 		}
+		if r.Bits() == 0 {
+			return
+		}
+		p.sources = append(p.sources, r)
 	}
-	return true
+	p.restricted = true
+	if len(p.sources) == 0 {
+		p.balancerIPs, p.closed = nil, p.balancerIPs
+	}
 }
 
 // to matches packets to one address of the port; comment follows the port's ID.
@@ -170,16 +182,28 @@ func (p *portRules) externalIPs() {
 
 func (p *portRules) loadBalancerIPs() {
 	chain := p.externalChainName()
-	if p.restricted() {
+	if p.restricted {
 		chain = p.firewallChainName()
 	}
 	for _, ip := range p.balancerIPs {
 		p.externalAddr(ip, "loadbalancer IP", chain)
-		if p.restricted() && p.eps.any {
-			drop := p.to(ip, "traffic not accepted by "+chain).to(Drop)
-			p.out.proxyFirewall = append(p.out.proxyFirewall, drop)
+		if p.restricted && p.eps.any {
+			p.out.proxyFirewall = append(p.out.proxyFirewall, p.to(ip, "traffic not accepted by "+chain).to(p.firewallVerdict()))
 		}
 	}
+	for _, ip := range p.closed {
+		p.out.proxyFirewall = append(p.out.proxyFirewall, p.to(ip, "has no source range of this family").to(Drop))
+	}
+}
+
+// firewallVerdict is the fate of what KUBE-FW let fall: dropped. Where policy
+// Local leaves no endpoint that is everybody from outside, and the configuration
+// may ask to reject that.
+func (p *portRules) firewallVerdict() string {
+	if p.cfg.RejectWithoutLocal && !p.served(p.svc.ExternalTrafficLocal) {
+		return Reject
+	}
+	return Drop
 }
 
 // externalAddr leads traffic for an external address to a chain. Where policy
@@ -239,7 +263,7 @@ func (p *portRules) externalChain() {
 // firewallChain is KUBE-FW: it lets the allowed sources on to KUBE-EXT. What
 // comes back from it is dropped in filter KUBE-PROXY-FIREWALL.
 func (p *portRules) firewallChain() {
-	if !p.eps.any || !p.restricted() || len(p.balancerIPs) == 0 {
+	if !p.eps.any || !p.restricted || len(p.balancerIPs) == 0 {
 		return
 	}
 	c := &Chain{Name: p.firewallChainName()}
@@ -248,11 +272,9 @@ func (p *portRules) firewallChain() {
 		c.Rules = append(c.Rules, r.to(p.externalChainName()))
 	}
 	nodeAllowed := false
-	for _, r := range p.svc.SourceRanges {
-		if FamilyOf(r.Addr()) == p.cfg.Family {
-			allow(r)
-			nodeAllowed = nodeAllowed || containsAny(r, p.node.Addresses)
-		}
+	for _, r := range p.sources {
+		allow(r)
+		nodeAllowed = nodeAllowed || containsAny(r, p.node.Addresses)
 	}
 	if nodeAllowed {
 		// The node's own packets to a load balancer IP that it holds itself may
