@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build demo test bench check clean
+.PHONY: help build demo test bench record check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: need check build ## All tests that must pass, those on the kernel included
 
 bench: need ## Time one change beside a whole restore, on both backends (root)
 	go test -run '^$$' -bench . -benchtime 30x ./hack/bench
+
+record: need ## Record anew what the real kube-proxy makes of the test cases (root; the first time it builds kube-proxy)
+	cd hack/kubeproxy && go run . $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar
 
 check: ## Format, vet, staticcheck, and the purity of pkg/rules
 	hack/verify.sh

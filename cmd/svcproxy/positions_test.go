@@ -108,7 +108,7 @@ func (o *apiObjects) positions(f rules.Family, recentLists []string) []position 
 	for _, list := range recentLists {
 		out = append(out, position{name: "outside, seen by " + list, in: "eth0", src: k.outside, seen: []string{list}})
 	}
-	for a := range o.endpoints(f) {
+	for _, a := range o.endpoints(f) {
 		in := "flannel.1"
 		if a.local {
 			in = "cni0"
@@ -126,13 +126,13 @@ type apiEndpoint struct {
 	local bool
 }
 
-func (o *apiObjects) endpoints(f rules.Family) map[apiEndpoint]bool {
-	out := map[apiEndpoint]bool{}
+func (o *apiObjects) endpoints(f rules.Family) []apiEndpoint {
+	var out []apiEndpoint
 	for _, s := range o.slices {
 		for _, e := range s.Endpoints {
 			addr, err := netip.ParseAddr(e.Addresses[0])
 			if err == nil && !addr.Is4In6() && rules.FamilyOf(addr) == f {
-				out[apiEndpoint{addr, e.NodeName != nil && *e.NodeName == o.node.Name}] = true
+				out = append(out, apiEndpoint{addr, e.NodeName != nil && *e.NodeName == o.node.Name})
 			}
 		}
 	}
