@@ -41,7 +41,7 @@ func (b *Builder) Build(snap *Snapshot) *Ruleset {
 	filter.Chains = append(filter.Chains, forward(&b.cfg))
 	filter.Chains = append(filter.Chains, dispatch(chainServices,
 		collect(parts, func(s *serviceRules) []Rule { return s.filterServices }),
-		refuseServiceNetwork(b.cfg.Family, snap.ServiceCIDRs))...)
+		refuseServiceNetwork(&b.cfg, snap.ServiceCIDRs))...)
 	filter.Chains = append(filter.Chains, dispatch(chainExternalServices,
 		collect(parts, func(s *serviceRules) []Rule { return s.externalServices }), nil)...)
 	filter.Chains = append(filter.Chains, dispatch(chainProxyFirewall,

@@ -74,10 +74,16 @@ func (p PodTraffic) on(n *Node, f Family) PodTraffic {
 // known reports whether pods can be told from others at all.
 func (p PodTraffic) known() bool { return p != PodTraffic{} }
 
+// hasOutsiders reports whether some traffic is known not to come from pods. With
+// a CIDR of 0 bits all traffic does.
+func (p PodTraffic) hasOutsiders() bool {
+	return p.known() && !(p.CIDR.IsValid() && p.CIDR.Bits() == 0)
+}
+
 // match adds the condition "comes from a pod", or its opposite, to a rule.
 func (p PodTraffic) match(r Rule, fromPod bool) Rule {
 	switch {
-	case p.CIDR.IsValid():
+	case p.CIDR.IsValid() && p.CIDR.Bits() > 0:
 		r.Src = AddrMatch{p.CIDR, !fromPod}
 	case p.Interface != "":
 		r.In = InterfaceMatch{p.Interface, !fromPod}

@@ -55,7 +55,7 @@ func (x *expectation) nobody() []Fate {
 		return x.one(Accept)
 	}
 	for _, c := range x.snap.ServiceCIDRs {
-		if c.Contains(dst) {
+		if pods := x.cfg.PodTraffic.CIDR; c.Contains(dst) && !(pods.IsValid() && pods.Overlaps(c)) {
 			return x.one(Reject)
 		}
 	}
@@ -168,8 +168,10 @@ func (x *expectation) internal(s *Service, p *ServicePort) []Fate {
 func (x *expectation) fromPod() bool {
 	pods := x.cfg.PodTraffic
 	switch {
-	case pods.NodeCIDR || pods.CIDR.IsValid():
+	case pods.NodeCIDR:
 		return podCIDR(x.cfg.Family).Contains(x.pkt.Src.Addr())
+	case pods.CIDR.IsValid():
+		return pods.CIDR.Contains(x.pkt.Src.Addr())
 	case pods.Interface != "":
 		return x.pkt.In == "cni0"
 	}

@@ -15,7 +15,7 @@ import (
 // and nobody else's ever.
 func TestRulesDoWhatServicesMean(t *testing.T) {
 	eachFamily(t, func(t *testing.T, f Family) {
-		checkMany(t, "1000", func(t *rapid.T) {
+		property := func(t *rapid.T) {
 			snap, cfg := drawCluster(t, f), drawConfig(t, f)
 			tables, err := ParseSave(RenderPlan(NewPlan(&Ruleset{}, Build(snap, cfg), 0)), f)
 			if err != nil {
@@ -31,7 +31,10 @@ func TestRulesDoWhatServicesMean(t *testing.T) {
 					t.Fatalf("packet %+v\ngot  %+v\nwant %+v", x.pkt, got, want)
 				}
 			}
-		})
+		}
+		for range sets {
+			rapid.Check(t, property)
+		}
 	})
 }
 
@@ -48,13 +51,16 @@ func sameFates(a, b []Fate) bool {
 // no rule stands twice in a chain.
 func TestChainsHangTogether(t *testing.T) {
 	eachFamily(t, func(t *testing.T, f Family) {
-		checkMany(t, "1000", func(t *rapid.T) {
+		property := func(t *rapid.T) {
 			cfg := drawConfig(t, f)
 			fixed, r := Build(snapshot(), cfg), Build(drawCluster(t, f), cfg)
 			for _, table := range r.Tables {
 				checkTable(t, &table, r.Jumps, fixed.Table(table.Name))
 			}
-		})
+		}
+		for range sets {
+			rapid.Check(t, property)
+		}
 	})
 }
 

@@ -2,26 +2,15 @@ package rules
 
 import (
 	"cmp"
-	"flag"
 	"net/netip"
 	"slices"
 	"strings"
-	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// checkMany is rapid.Check with so many runs instead of a hundred.
-func checkMany(t *testing.T, runs string, property func(*rapid.T)) {
-	t.Helper()
-	checks := flag.Lookup("rapid.checks")
-	was := checks.Value.String()
-	if err := checks.Value.Set(runs); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = checks.Value.Set(was) }()
-	rapid.Check(t, property)
-}
+// sets is how many times rapid draws its hundred clusters for a property.
+const sets = 10
 
 // The node of random clusters, and who else there is.
 func nodeAddr(f Family, n int) netip.Addr {
@@ -148,7 +137,7 @@ func drawConfig(t *rapid.T, f Family) Config {
 	cfg.RejectWithoutLocal = rapid.Bool().Draw(t, "reject without local")
 	cfg.NodePorts.Localhost = rapid.Bool().Draw(t, "localhost node ports")
 	cfg.PodTraffic = rapid.SampledFrom([]PodTraffic{
-		{}, {CIDR: podCIDR(f)}, {NodeCIDR: true}, {Interface: "cni0"}, {Interface: "cn+"},
+		{}, {CIDR: netip.PrefixFrom(podAddr(f, 0), 0).Masked()}, {CIDR: podCIDR(f)}, {NodeCIDR: true}, {Interface: "cni0"}, {Interface: "cn+"},
 	}).Draw(t, "pods are told by")
 	switch rapid.IntRange(0, 3).Draw(t, "node port addresses") {
 	case 0:

@@ -148,11 +148,13 @@ func localhostGuard() *Chain {
 
 // refuseServiceNetwork is what stands last in filter KUBE-SERVICES: a packet that
 // still has a cluster IP as its destination is for a port or an address that no
-// Service has. It must not leave by the default route (kubernetes#22952).
-func refuseServiceNetwork(f Family, cidrs []netip.Prefix) []Rule {
+// Service has. It must not leave by the default route (kubernetes#22952). A range
+// that overlaps with the pods' is left alone: their traffic must go on.
+func refuseServiceNetwork(cfg *Config, cidrs []netip.Prefix) []Rule {
+	pods := cfg.PodTraffic.CIDR
 	var out []Rule
 	for _, c := range cidrs {
-		if FamilyOf(c.Addr()) == f {
+		if FamilyOf(c.Addr()) == cfg.Family && !(pods.IsValid() && pods.Overlaps(c)) {
 			r := Rule{Comment: "kubernetes service network, no such address or port", Dst: AddrMatch{Prefix: c}}
 			out = append(out, r.to(Reject))
 		}

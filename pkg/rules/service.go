@@ -314,7 +314,7 @@ func (p *portRules) balancer(local bool, eps []Endpoint) {
 		switch {
 		case p.cfg.MasqueradeAll:
 			c.Rules = append(c.Rules, r)
-		case p.cfg.PodTraffic.known():
+		case p.cfg.PodTraffic.hasOutsiders():
 			c.Rules = append(c.Rules, p.cfg.PodTraffic.match(r, false))
 		}
 	}

@@ -28,17 +28,15 @@ const (
 // convertService joins a Service with its slices. It returns nil for a Service
 // that is not ours to serve: headless, ExternalName, somebody else's by label,
 // or without any usable cluster IP.
-// serviceNetwork is where cluster IPs are taken from; empty: unknown.
-func convertService(api *corev1.Service, slices []*discoveryv1.EndpointSlice, serviceNetwork []netip.Prefix) (*rules.Service, []Problem) {
-	c := &serviceConverter{api: api, serviceNetwork: serviceNetwork, problems: problems{object: api.Namespace + "/" + api.Name}}
+func convertService(api *corev1.Service, slices []*discoveryv1.EndpointSlice) (*rules.Service, []Problem) {
+	c := &serviceConverter{api: api, problems: problems{object: api.Namespace + "/" + api.Name}}
 	return c.convert(slices), c.list
 }
 
 type serviceConverter struct {
 	problems
-	api            *corev1.Service
-	serviceNetwork []netip.Prefix
-	out            *rules.Service
+	api *corev1.Service
+	out *rules.Service
 }
 
 func (c *serviceConverter) convert(slices []*discoveryv1.EndpointSlice) *rules.Service {
@@ -58,18 +56,8 @@ func (c *serviceConverter) convert(slices []*discoveryv1.EndpointSlice) *rules.S
 	c.affinity()
 	c.ports()
 	c.policies()
-	c.out.Ports = withEndpoints(c.out.Ports, slices, c.virtual(), &c.problems)
+	c.out.Ports = withEndpoints(c.out.Ports, slices, c.out.ClusterIPs, &c.problems)
 	return c.out
-}
-
-// virtual tells addresses that no endpoint can have: a packet is rewritten once,
-// so a cluster IP as its new destination would lead nowhere.
-func (c *serviceConverter) virtual() func(netip.Addr) bool {
-	ips := c.out.ClusterIPs
-	return func(a netip.Addr) bool {
-		in := func(r netip.Prefix) bool { return r.Contains(a) }
-		return slices.Contains(ips, a) || slices.ContainsFunc(c.serviceNetwork, in)
-	}
 }
 
 // validNames keeps out what the API server would not have stored: names end up
@@ -332,14 +320,20 @@ func podCIDRs(api *corev1.Node, p *problems) []netip.Prefix {
 	return out
 }
 
-// convertServiceCIDRs returns the ranges of all objects, sorted, each once.
-func convertServiceCIDRs(all []*networkingv1.ServiceCIDR) ([]netip.Prefix, []Problem) {
+// convertServiceCIDRs returns the ranges of all objects, sorted, each once. What
+// nobody serves in them is refused, so one that cannot hold cluster IPs alone is
+// left out: it would cut off the node or its pods.
+func convertServiceCIDRs(all []*networkingv1.ServiceCIDR, node *rules.Node) ([]netip.Prefix, []Problem) {
 	var out []netip.Prefix
 	var ps []Problem
 	for _, api := range all {
 		p := problems{object: api.Name}
 		for i, s := range api.Spec.CIDRs {
-			if r, reason := parseRange(s); reason != "" {
+			r, reason := parseRange(s)
+			if reason == "" {
+				reason = notServiceNetwork(r, node)
+			}
+			if reason != "" {
 				p.add(fmt.Sprintf("spec.cidrs[%d]", i), s, reason)
 			} else {
 				out = append(out, r)
@@ -349,4 +343,22 @@ func convertServiceCIDRs(all []*networkingv1.ServiceCIDR) ([]netip.Prefix, []Pro
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)
 	return slices.Compact(out), ps
+}
+
+// notServiceNetwork says why a range holds more than cluster IPs; empty: it may not.
+func notServiceNetwork(r netip.Prefix, node *rules.Node) string {
+	if r.Bits() == 0 {
+		return "holds every address"
+	}
+	for _, a := range node.Addresses {
+		if r.Contains(a) {
+			return "holds the node's address " + a.String()
+		}
+	}
+	for _, pods := range node.PodCIDRs {
+		if r.Overlaps(pods) {
+			return "overlaps with the node's pods, " + pods.String()
+		}
+	}
+	return ""
 }

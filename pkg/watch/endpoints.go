@@ -26,8 +26,8 @@ type portKey struct {
 
 // withEndpoints fills in the endpoints of the ports from all slices of their
 // Service. The result does not depend on the order of slices, nor on that of
-// endpoints in them. virtual tells addresses that no endpoint can have.
-func withEndpoints(ports []rules.ServicePort, all []*discoveryv1.EndpointSlice, virtual func(netip.Addr) bool, ps *problems) []rules.ServicePort {
+// endpoints in them. clusterIPs are the Service's own.
+func withEndpoints(ports []rules.ServicePort, all []*discoveryv1.EndpointSlice, clusterIPs []netip.Addr, ps *problems) []rules.ServicePort {
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 	byPort := map[portKey]map[netip.AddrPort]found{}
@@ -35,7 +35,7 @@ func withEndpoints(ports []rules.ServicePort, all []*discoveryv1.EndpointSlice, 
 		byPort[portKey{p.Name, p.Protocol}] = map[netip.AddrPort]found{}
 	}
 	for _, s := range all {
-		c := sliceConverter{problems: problems{object: s.Namespace + "/" + s.Name}, api: s, virtual: virtual, byPort: byPort}
+		c := sliceConverter{problems: problems{object: s.Namespace + "/" + s.Name}, api: s, clusterIPs: clusterIPs, byPort: byPort}
 		c.convert()
 		ps.list = append(ps.list, c.list...)
 	}
@@ -68,9 +68,9 @@ func sortedEndpoints(in map[netip.AddrPort]found) []rules.Endpoint {
 
 type sliceConverter struct {
 	problems
-	api     *discoveryv1.EndpointSlice
-	virtual func(netip.Addr) bool
-	byPort  map[portKey]map[netip.AddrPort]found
+	api        *discoveryv1.EndpointSlice
+	clusterIPs []netip.Addr
+	byPort     map[portKey]map[netip.AddrPort]found
 }
 
 func (c *sliceConverter) convert() {
@@ -99,8 +99,8 @@ func (c *sliceConverter) convert() {
 		if reason == "" && rules.FamilyOf(addr) != family {
 			reason = "is not of the slice's address type, " + string(c.api.AddressType)
 		}
-		if reason == "" && c.virtual(addr) {
-			reason = "is a cluster IP, which cannot be an endpoint"
+		if reason == "" && slices.Contains(c.clusterIPs, addr) {
+			reason = "is the Service's own cluster IP" // which would lead nowhere: a packet is rewritten once
 		}
 		if reason != "" {
 			c.add(field, ep.Addresses[0], reason)

@@ -23,12 +23,12 @@ func TestOrderOfSlicesDoesNotMatter(t *testing.T) {
 			}
 			all = append(all, s)
 		}
-		want, _ := convertService(apiService("10.96.0.1"), all, nil)
+		want, _ := convertService(apiService("10.96.0.1"), all)
 		slices.Reverse(all)
 		for _, s := range all {
 			slices.Reverse(s.Endpoints)
 		}
-		if got, _ := convertService(apiService("10.96.0.1"), all, nil); !reflect.DeepEqual(got, want) {
+		if got, _ := convertService(apiService("10.96.0.1"), all); !reflect.DeepEqual(got, want) {
 			t.Fatalf("got  %+v\nwant %+v", got, want)
 		}
 	})

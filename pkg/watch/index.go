@@ -3,7 +3,6 @@ package watch
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -113,22 +112,12 @@ func (x *index) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.cidrs[c.Name] = c
-	x.convertAll()
 }
 
 func (x *index) deleteServiceCIDR(c *networkingv1.ServiceCIDR) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.cidrs, c.Name)
-	x.convertAll()
-}
-
-// convertAll marks every Service: the service network says which endpoints are
-// valid. The caller holds mu.
-func (x *index) convertAll() {
-	for k := range x.services {
-		x.dirty[k] = true
-	}
 }
 
 // replace takes a whole new set of objects.
@@ -159,13 +148,13 @@ func (x *index) replace(services []*corev1.Service, eps []*discoveryv1.EndpointS
 func (x *index) snapshot() (*rules.Snapshot, []Problem) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	cidrs, all := convertServiceCIDRs(slices.Collect(maps.Values(x.cidrs)))
 	if len(x.dirty) > 0 {
-		x.convert(cidrs)
+		x.convert()
 	}
-	snap := &rules.Snapshot{Services: x.sorted, ServiceCIDRs: cidrs}
-	node, ps := convertNode(x.nodeName, x.node)
-	snap.Node, all = node, append(all, ps...)
+	node, all := convertNode(x.nodeName, x.node)
+	cidrs, ps := convertServiceCIDRs(slices.Collect(maps.Values(x.cidrs)), &node)
+	snap := &rules.Snapshot{Node: node, Services: x.sorted, ServiceCIDRs: cidrs}
+	all = append(all, ps...)
 	for _, j := range x.services {
 		all = append(append(all, j.problems...), j.conflicts...)
 	}
@@ -174,7 +163,7 @@ func (x *index) snapshot() (*rules.Snapshot, []Problem) {
 
 // convert brings the Services that changed up to date, then those that want
 // something of theirs.
-func (x *index) convert(cidrs []netip.Prefix) {
+func (x *index) convert() {
 	unsettled := map[key]bool{}
 	contested := func(k key) { unsettled[k] = true }
 	for k := range x.dirty {
@@ -185,7 +174,7 @@ func (x *index) convert(cidrs []netip.Prefix) {
 			x.claims.replace(&before, &joined{}, k, contested)
 			continue
 		}
-		x.convertOne(k, j, cidrs)
+		x.convertOne(k, j)
 		if j.value != before.value || j.created != before.created {
 			x.claims.replace(&before, j, k, contested)
 			contested(k)
@@ -223,7 +212,7 @@ func (x *index) settle(k key, j *joined) {
 }
 
 // convertOne keeps the old value if nothing came of the change.
-func (x *index) convertOne(k key, j *joined, cidrs []netip.Prefix) {
+func (x *index) convertOne(k key, j *joined) {
 	if j.service == nil {
 		j.value, j.problems, j.created = nil, nil, time.Time{}
 		for _, s := range j.slices {
@@ -237,7 +226,7 @@ func (x *index) convertOne(k key, j *joined, cidrs []netip.Prefix) {
 	if t := j.service.CreationTimestamp.Time; !t.Equal(j.created) {
 		j.created = t
 	}
-	value, ps := convertService(j.service, slices.Collect(maps.Values(j.slices)), cidrs)
+	value, ps := convertService(j.service, slices.Collect(maps.Values(j.slices)))
 	j.problems = ps
 	if !reflect.DeepEqual(value, j.value) {
 		j.value = value
