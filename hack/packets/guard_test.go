@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"svcproxy/pkg/kernel/kerneltest"
 )
 
 // checkGuard tries CVE-2020-8558: with route_localnet, which node ports on
@@ -38,7 +40,7 @@ func (n *network) checkGuard(t *testing.T, backend string) {
 	if attack() {
 		t.Errorf("a neighbour reached %s", secret)
 	}
-	run(t, "", "ip", "netns", "exec", n.namespace("node"), "iptables-"+backend, "-F", "KUBE-FIREWALL")
+	kerneltest.Run(t, "", "ip", "netns", "exec", n.namespace("node"), "iptables-"+backend, "-F", "KUBE-FIREWALL")
 	if !attack() {
 		t.Errorf("without the guard %s is not reached either, so the attack above was none", secret)
 	}

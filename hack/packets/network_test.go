@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"svcproxy/pkg/kernel/kerneltest"
 )
 
 // network is a node with everything around it that traffic can come from, each
@@ -52,7 +53,7 @@ func newNetwork(t *testing.T, prefix string) *network {
 	t.Cleanup(n.remove)
 	for _, h := range hosts() {
 		n.hosts[h.name] = h
-		run(t, "", "ip", "netns", "add", n.namespace(h.name))
+		kerneltest.Run(t, "", "ip", "netns", "add", n.namespace(h.name))
 		n.batch(h.name, "link set lo up")
 		n.sysctl(h.name, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
 	}
@@ -73,19 +74,19 @@ func (n *network) namespace(host string) string { return n.prefix + host }
 func (n *network) remove() {
 	for _, h := range hosts() {
 		if _, err := os.Stat("/run/netns/" + n.namespace(h.name)); err == nil {
-			run(n.t, "", "ip", "netns", "del", n.namespace(h.name))
+			kerneltest.Run(n.t, "", "ip", "netns", "del", n.namespace(h.name))
 		}
 	}
 }
 
 func (n *network) batch(host string, lines ...string) {
 	n.t.Helper()
-	run(n.t, strings.Join(lines, "\n"), "ip", "-n", n.namespace(host), "-batch", "-")
+	kerneltest.Run(n.t, strings.Join(lines, "\n"), "ip", "-n", n.namespace(host), "-batch", "-")
 }
 
 func (n *network) sysctl(host string, settings ...string) {
 	n.t.Helper()
-	run(n.t, "", "ip", append([]string{"netns", "exec", n.namespace(host), "sysctl", "-qw"}, settings...)...)
+	kerneltest.Run(n.t, "", "ip", append([]string{"netns", "exec", n.namespace(host), "sysctl", "-qw"}, settings...)...)
 }
 
 // connect joins a host to the node. Its gateway is a permanent neighbour entry,
@@ -130,16 +131,4 @@ func (n *network) uplink() {
 	n.batch("node", append(lines,
 		"route add default via 10.250.0.1 dev eth0 onlink src 10.250.0.2",
 		"route add default via fd00:250::1 dev eth0 onlink src fd00:250::2")...)
-}
-
-// run runs a command that must succeed and returns what it printed.
-func run(t *testing.T, stdin, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
 }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"svcproxy/pkg/kernel/kerneltest"
 	"svcproxy/pkg/rules"
 )
 
@@ -22,7 +23,7 @@ const serverPort = 8080
 func TestPacketsFareAsTheWalkerSays(t *testing.T) {
 	needRoot(t)
 	bin := filepath.Join(t.TempDir(), "svcproxy")
-	run(t, "", "go", "build", "-o", bin, "../../cmd/svcproxy")
+	kerneltest.Run(t, "", "go", "build", "-o", bin, "../../cmd/svcproxy")
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
 			n := newNetwork(t, "svcproxy-packets-"+backend+"-")

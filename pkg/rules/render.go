@@ -173,15 +173,15 @@ func appendMatches(b []byte, r *Rule) []byte {
 	return appendRecent(b, r.Recent)
 }
 
-// appendProbability writes kube-proxy's ten digits of 1/n where the kernel's
-// value is that of some 1/n, and ten digits of the value itself elsewhere. Both
-// read back as the same value: its unit is larger than the last digit.
+// appendProbability writes kube-proxy's ten digits of 1/n where they read back as
+// the value, and ten digits of the value itself elsewhere, which always do: its
+// unit is larger than the last digit.
 func appendProbability(b []byte, p Probability) []byte {
-	x := p.Float()
-	if n := int(math.Round(1 / x)); n > 0 && OneOf(n) == p {
-		x = 1 / float64(n)
+	oneOf := strconv.AppendFloat(nil, 1/math.Round(1/p.Float()), 'f', 10, 64)
+	if x, err := strconv.ParseFloat(string(oneOf), 64); err == nil && Probability(math.Round(x*certain)) == p {
+		return append(b, oneOf...)
 	}
-	return strconv.AppendFloat(b, x, 'f', 10, 64)
+	return strconv.AppendFloat(b, p.Float(), 'f', 10, 64)
 }
 
 func appendRecent(b []byte, r Recent) []byte {

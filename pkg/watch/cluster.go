@@ -8,8 +8,6 @@ import (
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -115,7 +113,7 @@ func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
 
 // handler feeds the index and signals; an update without a change that matters,
 // such as a Node's heartbeat, does neither.
-func handler[T metav1.Object](c *Cluster, set, remove func(T)) cache.ResourceEventHandler {
+func handler[O any, T object[O]](c *Cluster, set, remove func(T)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
 			if o, ok := obj.(T); ok {
@@ -126,7 +124,7 @@ func handler[T metav1.Object](c *Cluster, set, remove func(T)) cache.ResourceEve
 		UpdateFunc: func(old, obj any) {
 			before, ok1 := old.(T)
 			after, ok2 := obj.(T)
-			if !ok1 || !ok2 || same(before, after) {
+			if !ok1 || !ok2 || same[O](before, after) {
 				return
 			}
 			if before.GetUID() != after.GetUID() {
@@ -147,28 +145,20 @@ func handler[T metav1.Object](c *Cluster, set, remove func(T)) cache.ResourceEve
 	}
 }
 
+// object is a pointer to an API type.
+type object[O any] interface {
+	*O
+	metav1.Object
+}
+
 // same compares stripped objects without their versions.
-func same(a, b any) bool { return equality.Semantic.DeepEqual(unversioned(a), unversioned(b)) }
+func same[O any, T object[O]](a, b T) bool {
+	return equality.Semantic.DeepEqual(unversioned[O](a), unversioned[O](b))
+}
 
 // unversioned returns a shallow copy: the object itself belongs to the informer.
-func unversioned(obj any) any {
-	switch o := obj.(type) {
-	case *corev1.Service:
-		c := *o
-		c.ResourceVersion = ""
-		return &c
-	case *discoveryv1.EndpointSlice:
-		c := *o
-		c.ResourceVersion = ""
-		return &c
-	case *corev1.Node:
-		c := *o
-		c.ResourceVersion = ""
-		return &c
-	case *networkingv1.ServiceCIDR:
-		c := *o
-		c.ResourceVersion = ""
-		return &c
-	}
-	return obj
+func unversioned[O any, T object[O]](o T) T {
+	c := *o
+	T(&c).SetResourceVersion("")
+	return &c
 }
