@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,15 +56,19 @@ func everyKind(f rules.Family) *rules.Snapshot {
 	}
 	sctp := rules.Service{Namespace: "ns", Name: "sctp", ClusterIPs: []netip.Addr{addr(vips[1])}, Ports: []rules.ServicePort{port(rules.SCTP, true)}}
 	none := rules.Service{Namespace: "ns", Name: "none", ClusterIPs: []netip.Addr{addr(vips[2])}, Ports: []rules.ServicePort{port(rules.UDP)}}
-	return &rules.Snapshot{Node: rules.Node{Name: "here"}, Services: []*rules.Service{&all, &none, &sctp}}
+	network := netip.PrefixFrom(addr(vips[0]), addr(vips[0]).BitLen()-8).Masked()
+	return &rules.Snapshot{Node: rules.Node{Name: "here"}, Services: []*rules.Service{&all, &none, &sctp}, ServiceCIDRs: []netip.Prefix{network}}
 }
 
 func want(k *Tables) *rules.Ruleset {
-	cidr := netip.MustParsePrefix("10.21.0.0/16")
+	cidr, everywhere := netip.MustParsePrefix("10.21.0.0/16"), netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if k.family == rules.IPv6 {
-		cidr = netip.MustParsePrefix("fd00:21::/32")
+		cidr, everywhere = netip.MustParsePrefix("fd00:21::/32"), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	return rules.Build(everyKind(k.family), rules.Config{Family: k.family, PodTraffic: rules.PodTraffic{CIDR: cidr}, MasqueradeMark: 0x4000, DropInvalid: true})
+	return rules.Build(everyKind(k.family), rules.Config{
+		Family: k.family, PodTraffic: rules.PodTraffic{CIDR: cidr}, MasqueradeMark: 0x4000, DropInvalid: true,
+		NodePorts: rules.NodePortAddresses{Ranges: []netip.Prefix{everywhere}, Localhost: true},
+	})
 }
 
 func read(t *testing.T, k *Tables) *rules.Ruleset {
@@ -114,11 +119,52 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 		if err := k.cleanup(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if own := read(t, k); len(own.Tables)+len(own.Jumps) != 0 {
-			t.Errorf("left after cleanup: %+v", own)
+		if left := chainsOf(read(t, k)); k.family == rules.IPv4 && left != "KUBE-FIREWALL" || k.family == rules.IPv6 && left != "" {
+			t.Errorf("left after cleanup: %q, want nothing but the chain shared with kubelet", left)
 		}
 		if after := foreign(t, k); after != before {
 			t.Errorf("foreign rules changed:\n%s\nbefore:\n%s", after, before)
+		}
+	})
+}
+
+// chainsOf lists our chains and those that are led to.
+func chainsOf(r *rules.Ruleset) string {
+	var names []string
+	for _, t := range r.Tables {
+		for _, c := range t.Chains {
+			names = append(names, c.Name)
+		}
+	}
+	for _, j := range r.Jumps {
+		names = append(names, j.Rule.Jump())
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), " ")
+}
+
+// kubelet keeps rules in a chain that we write too; they outlive us.
+func TestKubeletsRulesOutliveSyncAndCleanup(t *testing.T) {
+	onEach(t, func(t *testing.T, k *Tables) {
+		kubelets := "-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -m limit --limit 7/min -j DROP"
+		kerneltest.Run(t, "*filter\n:KUBE-FIREWALL - [0:0]\n"+kubelets+"\nCOMMIT\n", k.tools.restore, "--noflush")
+		w := want(k)
+		for range 2 {
+			if err := k.Apply(context.Background(), rules.NewPlan(read(t, k), w, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if left := rules.NewPlan(read(t, k), w, 0); !left.Empty() {
+			t.Errorf("after a sync this differs:\n%s", rules.RenderPlan(left))
+		}
+		for _, step := range []string{"sync", "cleanup"} {
+			out := kerneltest.Run(t, "", k.tools.command, "-S", "KUBE-FIREWALL")
+			if strings.Count(out, "--limit 7/min") != 1 {
+				t.Errorf("after %s kubelet's rule is not there once:\n%s", step, out)
+			}
+			if err := k.cleanup(context.Background()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -25,6 +25,7 @@ func (s source) Snapshot() (*rules.Snapshot, []watch.Problem) {
 type kernel struct {
 	failures int
 	has      *rules.Ruleset
+	ready    chan struct{}
 	reads    chan struct{}
 	applies  chan *rules.Plan
 }
@@ -48,8 +49,10 @@ func start(t *testing.T, k *kernel, opts Options) (*Proxy, source) {
 	t.Helper()
 	k.has = &rules.Ruleset{}
 	k.reads, k.applies = make(chan struct{}, 100), make(chan *rules.Plan, 100)
+	k.ready = make(chan struct{}, 100)
+	ready := func() error { k.ready <- struct{}{}; return errors.New("not possible here") }
 	src := source{make(chan struct{}, 1)}
-	p := New(src, []Family{{Config: rules.Config{Family: rules.IPv4, MasqueradeMark: 1}, Kernel: k}}, opts)
+	p := New(src, []Family{{Config: rules.Config{Family: rules.IPv4, MasqueradeMark: 1}, Kernel: k, Ready: ready}}, opts)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
@@ -90,9 +93,9 @@ func TestAFailedSyncIsTriedAgainFromWhatTheKernelHas(t *testing.T) {
 	k := &kernel{failures: 1}
 	p, src := start(t, k, Options{SyncPeriod: time.Hour})
 	src.changed <- struct{}{}
-	for range 2 {
-		next(t, k.reads, "a read before each try")
-		next(t, k.applies, "two tries")
+	next(t, k.ready, "two tries, then ready")
+	if len(k.reads) != 2 || len(k.applies) != 2 {
+		t.Errorf("ready after %d reads and %d writes, want two tries, each with a read", len(k.reads), len(k.applies))
 	}
 	for range 100 {
 		if get(p, "/healthz") == http.StatusOK {
@@ -111,8 +114,8 @@ func TestAQuietClusterIsReadAgainAndNotWritten(t *testing.T) {
 	for range 3 {
 		next(t, k.reads, "periodic reads")
 	}
-	if len(k.applies) != 0 {
-		t.Error("nothing differed and something was written")
+	if len(k.applies) != 0 || len(k.ready) != 1 {
+		t.Errorf("nothing differed: %d writes, and ready %d times instead of once", len(k.applies), len(k.ready))
 	}
 }
 
