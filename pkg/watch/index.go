@@ -190,7 +190,7 @@ func (x *index) convert() {
 }
 
 func (x *index) sort() {
-	sorted := make([]*rules.Service, 0, len(x.services))
+	var sorted []*rules.Service
 	for _, j := range x.services {
 		if j.settled != nil {
 			sorted = append(sorted, j.settled)
