@@ -25,9 +25,11 @@
 //
 //	        POSTROUTING ──► KUBE-POSTROUTING: MASQUERADE what is marked
 //
-//	filter  FORWARD, OUTPUT ──► KUBE-SERVICES: refuse cluster IPs that nobody serves
+//	filter  FORWARD, OUTPUT ──► KUBE-SERVICES: refuse cluster IPs that nobody serves,
+//	                            then the rest of the service network
 //	        INPUT, FORWARD ──► KUBE-EXTERNAL-SERVICES: the same for all other addresses
 //	        INPUT, FORWARD, OUTPUT ──► KUBE-PROXY-FIREWALL: drop what KUBE-FW let fall
 //	        INPUT ──► KUBE-NODEPORTS: accept health checks
+//	        INPUT, OUTPUT ──► KUBE-FIREWALL: guard loopback addresses, if they have node ports
 //	        FORWARD ──► KUBE-FORWARD: let service traffic through a FORWARD policy of DROP
 package rules
