@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,9 @@ type objects struct {
 func decode(file string, text []byte) *objects {
 	d := &decoder{file: file, out: &objects{}}
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	// The reader loses a last line without end whose length is a multiple of its
+	// buffer's.
+	text = slices.Concat(text, []byte("\n"))
 	docs := yamlreader.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
 	for n := 1; ; n++ {
 		doc, err := docs.Read()

@@ -111,6 +111,17 @@ func TestFilesFollowsADirectory(t *testing.T) {
 	}
 }
 
+// JSON has no line ends, and its length may be that of a reader's buffer.
+func TestOneLongLine(t *testing.T) {
+	head := `{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"},"spec":{"clusterIP":"10.96.0.1","externalName":"`
+	for _, size := range []int{4095, 4096, 4097, 8192} {
+		text := head + strings.Repeat("x", size-len(head)-3) + `"}}`
+		if o := decode("f", []byte(text)); len(o.services) != 1 || len(o.problems) != 0 {
+			t.Errorf("%d bytes: %d Services, %v", len(text), len(o.services), o.problems)
+		}
+	}
+}
+
 func FuzzFiles(f *testing.F) {
 	f.Add([]byte(service + "---\n" + slice("10.21.0.1")))
 	f.Add([]byte("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"spec\":{\"ports\":[{\"port\":\"x\"}]}},null,3]}"))
