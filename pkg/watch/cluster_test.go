@@ -2,13 +2,20 @@ package watch
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 )
 
 func apiSlice(name string, addrs ...string) *discoveryv1.EndpointSlice {
@@ -79,4 +86,44 @@ func TestClusterFollowsServicesSlicesAndNode(t *testing.T) {
 		t.Error("a Node's heartbeat counts as a change")
 	case <-time.After(200 * time.Millisecond):
 	}
+}
+
+// API servers before 1.33 have no ServiceCIDRs, and older roles do not allow them.
+func TestClusterWithoutServiceCIDRs(t *testing.T) {
+	resource := schema.GroupResource{Group: "networking.k8s.io", Resource: "servicecidrs"}
+	for name, refusal := range map[string]error{
+		"not there":   apierrors.NewNotFound(resource, ""),
+		"not allowed": apierrors.NewForbidden(resource, "", errors.New("by no role")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			client := fake.NewClientset(apiService("10.96.0.1"), apiSlice("web-1", "10.21.0.1"))
+			client.PrependReactor("list", "servicecidrs", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, refusal })
+			c := NewCluster(client, "here")
+			go func() { _ = c.Run(ctx) }()
+			wait(t, c.Changed(), "the first state", func() bool { snap, _ := c.Snapshot(); return served(snap) == "10.21.0.1:80" })
+		})
+	}
+}
+
+func TestClusterFollowsServiceCIDRs(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	client := fake.NewClientset()
+	c := NewCluster(client, "here")
+	go func() { _ = c.Run(ctx) }()
+	is := func(want string) func() bool {
+		return func() bool { snap, _ := c.Snapshot(); return fmt.Sprint(snap.ServiceCIDRs) == want }
+	}
+	wait(t, c.Changed(), "the first state", is("[]"))
+	api := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.96.0.0/16"}}}
+	if _, err := client.NetworkingV1().ServiceCIDRs().Create(ctx, api, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Changed(), "one added", is("[10.96.0.0/16]"))
+	if err := client.NetworkingV1().ServiceCIDRs().Delete(ctx, "kubernetes", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Changed(), "it is gone", is("[]"))
 }
