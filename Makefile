@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build demo test bench record check clean
+.PHONY: help build demo test test-api bench record check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,11 +16,16 @@ demo: need build ## Show the main job on real traffic, in network namespaces (ro
 test: need check build ## All tests that must pass, those on the kernel included (root)
 	SVCPROXY_TEST_REQUIRE_KERNEL=1 go test ./...
 
+API = etcd kube-apiserver kube-controller-manager
+
+test-api: need ## The tests against a real API server (root; the first time it builds Kubernetes, in minutes)
+	bin=$$(hack/kubernetes/build.sh $(API)) && SVCPROXY_TEST_API_BIN=$$bin go test -count=1 ./hack/api
+
 bench: need ## Time one change beside a whole restore, on both backends (root)
 	go test -run '^$$' -bench . -benchtime 30x ./hack/bench
 
 record: need ## Record anew what the real kube-proxy makes of the test cases (root; the first time it builds kube-proxy)
-	cd hack/kubeproxy && go run . $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar
+	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar
 
 check: ## Format, vet, staticcheck, and the purity of pkg/rules
 	hack/verify.sh

@@ -16,7 +16,7 @@ import (
 )
 
 // Each testdata/kube-proxy/*.txtar holds objects and what the real kube-proxy
-// made of them (hack/kubeproxy records it). The last line of its comment is the
+// made of them (hack/kubernetes/record records it). The last line of its comment is the
 // flags that both proxies get. "fates" says what kube-proxy's rules do to every
 // packet of a matrix made from the objects; svcproxy must do the same, save for
 // what stands in "differences" under a heading of docs/differences.md.

@@ -34,7 +34,7 @@ func printRecord(ctx context.Context, binary, path string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "kubeproxy-")
+	dir, err := os.MkdirTemp("", "record-")
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
-// Command kubeproxy records what the real kube-proxy makes of objects: the
-// iptables rules that it writes, in the iptables mode, for both families.
+// Command record records what the real kube-proxy makes of objects: the iptables
+// rules that it writes, in the iptables mode, for both families.
 //
-//	go run . [-kube-proxy FILE] CASE.txtar...
+//	go run ./record -kube-proxy "$(./build.sh kube-proxy)/kube-proxy" CASE.txtar...
 //
 // A case is a txtar archive. The last line of its comment is flags that
 // kube-proxy gets, its file objects.yaml a List of Node, Service, EndpointSlice
@@ -28,27 +28,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "kubeproxy:", err)
+		fmt.Fprintln(os.Stderr, "record:", err)
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context) error {
-	binary := flag.String("kube-proxy", "", "`file` to run; empty: one built from the version in go.mod, kept in the user's cache")
+	binary := flag.String("kube-proxy", "", "`file` to run")
 	inside := flag.Bool("in-namespace", false, "used by the program itself: print the rules for one case")
 	flag.Parse()
 	if *inside {
 		return printRecord(ctx, *binary, flag.Arg(0))
 	}
-	if flag.NArg() == 0 {
-		return errors.New("no case given")
-	}
-	if *binary == "" {
-		built, err := build(ctx)
-		if err != nil {
-			return err
-		}
-		*binary = built
+	if *binary == "" || flag.NArg() == 0 {
+		return errors.New("give -kube-proxy and a case")
 	}
 	for _, path := range flag.Args() {
 		if err := update(ctx, *binary, path); err != nil {
@@ -57,30 +50,6 @@ func run(ctx context.Context) error {
 		fmt.Println(path)
 	}
 	return nil
-}
-
-// build returns kube-proxy's path, built if it is not there yet.
-func build(ctx context.Context) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
-	version, err := list.Output()
-	if err != nil {
-		return "", fmt.Errorf("version of Kubernetes: %w; run this in the folder of its go.mod", err)
-	}
-	path := filepath.Join(cache, "svcproxy", "kube-proxy-"+string(version[:len(version)-1]))
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	fmt.Fprintln(os.Stderr, "building kube-proxy, which takes minutes the first time")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "k8s.io/kubernetes/cmd/kube-proxy")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build kube-proxy: %w\n%s", err, out)
-	}
-	return path, nil
 }
 
 // update records a case in a child with namespaces of its own.
