@@ -1,13 +1,8 @@
-FROM golang:1.26-bookworm AS build
-WORKDIR /src
-COPY go.mod go.sum ./
-RUN go mod download
-COPY cmd cmd
-COPY pkg pkg
-ARG VERSION=devel
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /svcproxy ./cmd/svcproxy
-
+# The image of svcproxy: one static binary and both iptables backends, on a slim
+# base. hack/image.sh builds it; bin/svcproxy must be there (make build).
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends iptables && rm -rf /var/lib/apt/lists/*
-COPY --from=build /svcproxy /usr/local/bin/svcproxy
+RUN apt-get update -qq && \
+    apt-get install -y -qq --no-install-recommends iptables && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt /usr/share/doc /usr/share/man /usr/share/locale
+COPY bin/svcproxy /usr/local/bin/svcproxy
 ENTRYPOINT ["/usr/local/bin/svcproxy"]

@@ -2,13 +2,16 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build demo test test-api bench record check clean
+.PHONY: help build image demo test test-api bench record check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/svcproxy
-	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/svcproxy ./cmd/svcproxy
+	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/svcproxy ./cmd/svcproxy
+
+image: build ## Write bin/svcproxy.oci.tar, the image, built by buildah without a daemon (root)
+	hack/image.sh
 
 demo: need build ## Show the main job on real traffic, in network namespaces (root; KEEP=1 leaves it up)
 	hack/lab/demo.sh
