@@ -28,7 +28,7 @@ func (n *network) checkGuard(t *testing.T, backend string) {
 	n.sysctl("outside", "net.ipv4.conf.all.route_localnet=1")
 	n.batch("outside", "route del local 127.0.0.0/8 dev lo table local", "route del local 127.0.0.1 dev lo table local",
 		"route add 127.0.0.1 via 169.254.1.1 dev eth0 onlink")
-	attack := func() bool {
+	attack := func(patience time.Duration) bool {
 		n.inside("outside", func() { try("udp", netip.MustParseAddr("192.0.2.77"), secret, time.Millisecond) })
 		select {
 		case <-reached:
@@ -37,11 +37,11 @@ func (n *network) checkGuard(t *testing.T, backend string) {
 			return false
 		}
 	}
-	if attack() {
+	if attack(patienceForDrops) {
 		t.Errorf("a neighbour reached %s", secret)
 	}
 	kerneltest.Run(t, "", "ip", "netns", "exec", n.namespace("node"), "iptables-"+backend, "-F", "KUBE-FIREWALL")
-	if !attack() {
+	if !attack(patience) {
 		t.Errorf("without the guard %s is not reached either, so the attack above was none", secret)
 	}
 }

@@ -145,8 +145,8 @@ func (c *comparison) run(tables []rules.Table) int {
 	}
 	seen := map[outcome]int{}
 	tries, wait := c.tries(fates), patience
-	if fates[0].Verdict == rules.Reject {
-		wait = patienceForRefusal
+	if slices.ContainsFunc(fates, c.silent) {
+		wait = patienceForDrops
 	}
 	for range tries {
 		seen[try(string(c.to.protocol), src, c.to.addr, wait)]++
@@ -186,6 +186,12 @@ func keys(m map[outcome]int) func(func(outcome) bool) {
 	}
 }
 
+// silent reports whether no answer comes of a fate: nobody listens but at the
+// endpoints.
+func (c *comparison) silent(f rules.Fate) bool {
+	return f.Verdict == rules.Drop || f.Verdict == rules.Accept && f.Dst == c.to.addr && f.Dst.Port() != serverPort
+}
+
 // agrees reports whether an outcome is what a fate leads to.
 func (c *comparison) agrees(f rules.Fate, src netip.Addr, o outcome) bool {
 	switch {
@@ -193,8 +199,8 @@ func (c *comparison) agrees(f rules.Fate, src netip.Addr, o outcome) bool {
 		return o.refused
 	case f.Verdict == rules.Drop:
 		return !o.refused && !o.server.IsValid()
-	case f.Dst == c.to.addr && f.Dst.Port() != serverPort:
-		return !o.server.IsValid() // nobody listens there
+	case c.silent(f):
+		return !o.server.IsValid() // though its host may refuse
 	case f.Masqueraded:
 		return o.server == f.Dst && slices.Contains(c.n.hosts["node"].addrs, o.source)
 	}

@@ -103,12 +103,12 @@ func (o outcome) String() string {
 	return "no answer"
 }
 
-// A client waits so long for what may never come; longer for a refusal, since the
-// kernel overlooks the first one that a TCP socket gets over IPv6, and sends its
-// SYN again after a second.
+// A client waits long for what should come, on a busy machine too; a refusal takes
+// a second over IPv6, as the kernel overlooks the first one that a TCP socket gets
+// and sends its SYN again. For what should never come it does not wait long.
 const (
-	patience           = 250 * time.Millisecond
-	patienceForRefusal = 3 * time.Second
+	patience         = 10 * time.Second
+	patienceForDrops = 250 * time.Millisecond
 )
 
 // try connects once from the namespace that the caller is in.
