@@ -34,7 +34,7 @@ func (n *nodePortFlags) complete() error {
 		case "localhost":
 			n.ranges = append(n.ranges, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 		case "all":
-			n.ranges = append(n.ranges, everyAddress(rules.IPv4), everyAddress(rules.IPv6))
+			n.ranges = append(n.ranges, rules.IPv4.All(), rules.IPv6.All())
 		default:
 			r, err := parseCIDR("nodeport-addresses", s)
 			if err != nil {
@@ -48,13 +48,6 @@ func (n *nodePortFlags) complete() error {
 	return nil
 }
 
-func everyAddress(f rules.Family) netip.Prefix {
-	if f == rules.IPv6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
 // of is what the flags say about one family. A family that they do not mention
 // has node ports on all its addresses, as in kube-proxy; "primary" mentions both.
 func (n *nodePortFlags) of(f rules.Family) rules.NodePortAddresses {
@@ -65,7 +58,7 @@ func (n *nodePortFlags) of(f rules.Family) rules.NodePortAddresses {
 		}
 	}
 	if len(out.Ranges) == 0 && !n.primary {
-		out.Ranges = []netip.Prefix{everyAddress(f)}
+		out.Ranges = []netip.Prefix{f.All()}
 	}
 	return out
 }

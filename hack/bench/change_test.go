@@ -6,15 +6,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"svcproxy/pkg/kernel"
+	"svcproxy/pkg/kernel/kerneltest"
 	"svcproxy/pkg/rules"
 )
 
@@ -46,17 +42,10 @@ func snapshot(old *rules.Snapshot, n, generation int) *rules.Snapshot {
 // what a proxy without a plan does.
 func BenchmarkOneChange(b *testing.B) {
 	const services = 100
-	if os.Geteuid() != 0 {
-		b.Skip("needs root, to make a network namespace")
-	}
 	for _, backend := range []kernel.Backend{kernel.NFT, kernel.Legacy} {
 		for _, whole := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/%s", backend, map[bool]string{false: "changed", true: "all"}[whole]), func(b *testing.B) {
-				runtime.LockOSThread()
-				if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-					b.Fatal(err)
-				}
-				b.Setenv("XTABLES_LOCKFILE", filepath.Join(b.TempDir(), "lock"))
+				kerneltest.Enter(b)
 				tables, err := kernel.New(rules.IPv4, backend)
 				if err != nil {
 					b.Fatal(err)

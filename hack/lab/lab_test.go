@@ -4,18 +4,18 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"svcproxy/pkg/kernel/kerneltest"
 )
 
 const vip = "http://10.101.231.134/"
@@ -30,38 +30,10 @@ func script(t *testing.T, env []string, args ...string) {
 }
 
 // client makes a new connection for each request, from the given namespace.
-func client(t *testing.T, namespace string) *http.Client {
-	t.Helper()
-	ns, err := os.Open("/run/netns/" + namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ns.Close() })
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = home.Close() })
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		type result struct {
-			conn net.Conn
-			err  error
-		}
-		done := make(chan result, 1)
-		go func() {
-			runtime.LockOSThread()
-			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-				done <- result{err: err}
-				return
-			}
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-				runtime.UnlockOSThread() // else the thread ends with the goroutine
-			}
-			done <- result{conn, err}
-		}()
-		r := <-done
-		return r.conn, r.err
+func client(namespace string) *http.Client {
+	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		inside := kerneltest.Inside(namespace, func() { conn, err = (&net.Dialer{}).DialContext(ctx, network, addr) })
+		return conn, errors.Join(inside, err)
 	}
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 }
@@ -106,12 +78,7 @@ func get(c *http.Client) (string, error) {
 }
 
 func TestScene(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("SVCPROXY_TEST_REQUIRE_KERNEL") != "" {
-			t.Fatal("needs root, to make network namespaces")
-		}
-		t.Skip("needs root, to make network namespaces")
-	}
+	kerneltest.NeedRoot(t)
 	bin := filepath.Join(t.TempDir(), "svcproxy")
 	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/svcproxy").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -128,13 +95,13 @@ func TestScene(t *testing.T) {
 }
 
 func scene(t *testing.T, lab string, env []string) {
-	node := client(t, lab+"-centos100")
+	node := client(lab + "-centos100")
 	got := ask(t, node, 2000)
 	// 5 sigma of a binomial with n = 2000 and p = 1/2.
 	if d := got["10.21.1.2\n"] - 1000; d < -112 || d > 112 || len(got) != 2 {
 		t.Errorf("2000 connections from the node: %v, want half each within 112", got)
 	}
-	if got := ask(t, client(t, lab+"-pod-10.21.1.2"), 50); got["10.21.1.2\n"] == 0 || got["10.21.3.2\n"] == 0 {
+	if got := ask(t, client(lab+"-pod-10.21.1.2"), 50); got["10.21.1.2\n"] == 0 || got["10.21.3.2\n"] == 0 {
 		t.Errorf("from an endpoint's own pod: %v, want both, itself too", got)
 	}
 	during := make(chan map[string]int)

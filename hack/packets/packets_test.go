@@ -21,7 +21,7 @@ import (
 const serverPort = 8080
 
 func TestPacketsFareAsTheWalkerSays(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	bin := filepath.Join(t.TempDir(), "svcproxy")
 	kerneltest.Run(t, "", "go", "build", "-o", bin, "../../cmd/svcproxy")
 	for _, backend := range []string{"nft", "legacy"} {

@@ -6,33 +6,17 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"svcproxy/pkg/kernel/kerneltest"
 )
 
-// inside runs f in the namespace of a host, on a thread that ends with it.
+// inside runs f in the namespace of a host.
 func (n *network) inside(host string, f func()) {
 	n.t.Helper()
-	failed := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread is in another namespace
-		ns, err := os.Open("/run/netns/" + n.namespace(host))
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-			_ = ns.Close()
-		}
-		if err == nil {
-			f()
-		}
-		failed <- err
-	}()
-	if err := <-failed; err != nil {
+	if err := kerneltest.Inside(n.namespace(host), f); err != nil {
 		n.t.Fatalf("enter the namespace of %s: %v", host, err)
 	}
 }
@@ -139,16 +123,4 @@ func try(network string, src netip.Addr, dst netip.AddrPort, patience time.Durat
 		out.source, _ = netip.ParseAddr(source)
 	}
 	return out
-}
-
-// needRoot ends a test that cannot make namespaces.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("SVCPROXY_TEST_REQUIRE_KERNEL") != "" {
-		t.Fatal("needs root, to make network namespaces")
-	}
-	t.Skip("needs root, to make network namespaces")
 }

@@ -61,13 +61,13 @@ func everyKind(f rules.Family) *rules.Snapshot {
 }
 
 func want(k *Tables) *rules.Ruleset {
-	cidr, everywhere := netip.MustParsePrefix("10.21.0.0/16"), netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	cidr := netip.MustParsePrefix("10.21.0.0/16")
 	if k.family == rules.IPv6 {
-		cidr, everywhere = netip.MustParsePrefix("fd00:21::/32"), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		cidr = netip.MustParsePrefix("fd00:21::/32")
 	}
 	return rules.Build(everyKind(k.family), rules.Config{
 		Family: k.family, PodTraffic: rules.PodTraffic{CIDR: cidr}, MasqueradeMark: 0x4000, DropInvalid: true,
-		NodePorts: rules.NodePortAddresses{Ranges: []netip.Prefix{everywhere}, Localhost: true},
+		NodePorts: rules.NodePortAddresses{Ranges: []netip.Prefix{k.family.All()}, Localhost: true},
 	})
 }
 

@@ -33,6 +33,17 @@ func (f Family) Bits() int {
 	return 32
 }
 
+// All is the range of every address: 0.0.0.0/0 or ::/0.
+func (f Family) All() netip.Prefix {
+	if f == IPv6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// only is the range of one address.
+func only(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
 // FamilyOf returns the family of an address. The address must be valid and
 // must not be an IPv4 address mapped into IPv6.
 func FamilyOf(a netip.Addr) Family {

@@ -137,7 +137,7 @@ func drawConfig(t *rapid.T, f Family) Config {
 	cfg.RejectWithoutLocal = rapid.Bool().Draw(t, "reject without local")
 	cfg.NodePorts.Localhost = rapid.Bool().Draw(t, "localhost node ports")
 	cfg.PodTraffic = rapid.SampledFrom([]PodTraffic{
-		{}, {CIDR: netip.PrefixFrom(podAddr(f, 0), 0).Masked()}, {CIDR: podCIDR(f)}, {NodeCIDR: true}, {Interface: "cni0"}, {Interface: "cn+"},
+		{}, {CIDR: f.All()}, {CIDR: podCIDR(f)}, {NodeCIDR: true}, {Interface: "cni0"}, {Interface: "cn+"},
 	}).Draw(t, "pods are told by")
 	switch rapid.IntRange(0, 3).Draw(t, "node port addresses") {
 	case 0:

@@ -120,7 +120,7 @@ func toNodePorts(cfg *Config, node *Node) []Rule {
 func nodePortRanges(cfg *Config, node *Node) []netip.Prefix {
 	ranges := slices.Clone(cfg.NodePorts.Ranges)
 	if a, ok := node.primary(cfg.Family); ok && cfg.NodePorts.Primary {
-		ranges = append(ranges, netip.PrefixFrom(a, a.BitLen()))
+		ranges = append(ranges, only(a))
 	}
 	for i, r := range ranges {
 		if r.Bits() == 0 {

@@ -138,7 +138,7 @@ func (p *portRules) restrict() {
 func (p *portRules) to(addr netip.Addr, comment string) Rule {
 	return Rule{
 		Comment:  p.id + " " + comment,
-		Dst:      AddrMatch{Prefix: netip.PrefixFrom(addr, addr.BitLen())},
+		Dst:      AddrMatch{Prefix: only(addr)},
 		Protocol: p.port.Protocol,
 		DstPort:  Port(p.port.Port),
 	}
@@ -280,7 +280,7 @@ func (p *portRules) firewallChain() {
 		// The node's own packets to a load balancer IP that it holds itself may
 		// have that IP as their source.
 		for _, ip := range p.balancerIPs {
-			allow(netip.PrefixFrom(ip, ip.BitLen()))
+			allow(only(ip))
 		}
 	}
 	c.Rules = append(c.Rules, Rule{Comment: "other traffic to " + p.id + " will be dropped by " + chainProxyFirewall})
@@ -342,7 +342,7 @@ func (p *portRules) endpoints() {
 		if p.svc.AffinitySeconds != 0 {
 			dnat.Recent = Recent{Op: RecentSet, List: name}
 		}
-		hairpin := Rule{Comment: p.id, Src: AddrMatch{Prefix: netip.PrefixFrom(addr, addr.BitLen())}}
+		hairpin := Rule{Comment: p.id, Src: AddrMatch{Prefix: only(addr)}}
 		p.out.chains = append(p.out.chains, &Chain{Name: name, Rules: []Rule{hairpin.to(chainMarkMasq), dnat}})
 	}
 }

@@ -37,13 +37,9 @@ func podCIDR(f Family) netip.Prefix {
 }
 
 func testConfig(f Family) Config {
-	everywhere := NodePortAddresses{Ranges: []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, Localhost: true}
-	if f == IPv6 {
-		everywhere.Ranges[0] = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
 	return Config{
 		Family: f, PodTraffic: PodTraffic{CIDR: podCIDR(f)},
-		MasqueradeMark: 0x4000, DropInvalid: true, NodePorts: everywhere,
+		MasqueradeMark: 0x4000, DropInvalid: true, NodePorts: NodePortAddresses{Ranges: []netip.Prefix{f.All()}, Localhost: true},
 	}
 }
 

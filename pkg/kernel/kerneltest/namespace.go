@@ -17,33 +17,75 @@ import (
 // runs from its own goroutine. The namespace goes with the test. Without the
 // right to make one the test is skipped, or fails if the environment says that
 // kernel tests are required. Tests that enter cannot be parallel.
-func Enter(t *testing.T) {
+func Enter(t testing.TB) {
 	t.Helper()
-	required := os.Getenv("SVCPROXY_TEST_REQUIRE_KERNEL") != ""
+	NeedRoot(t)
 	if _, err := exec.LookPath("iptables-nft"); err != nil {
-		refuse(t, required, "iptables is not installed")
+		refuse(t, "iptables is not installed")
 	}
 	// The thread is never given back: it ends with the goroutine, and the
 	// namespace with it.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		refuse(t, required, "no network namespace: "+err.Error()+" (needs root)")
+		refuse(t, "no network namespace: "+err.Error())
 	}
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock"))
 	Run(t, "", "ip", "link", "set", "lo", "up")
 }
 
-func refuse(t *testing.T, required bool, reason string) {
+// NeedRoot ends a test that cannot make namespaces as Enter does.
+func NeedRoot(t testing.TB) {
 	t.Helper()
-	if required {
+	if os.Geteuid() != 0 {
+		refuse(t, "needs root, to make network namespaces")
+	}
+}
+
+// Inside runs f in the network namespace that ip calls by that name, on a thread
+// that comes back afterwards: a main thread left behind would make the whole
+// process look as if it were in there. What f starts elsewhere is not inside.
+func Inside(name string, f func()) error {
+	failed := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // unlocked only at home, else it ends with the goroutine
+		failed <- inside("/run/netns/"+name, f)
+	}()
+	return <-failed
+}
+
+func inside(path string, f func()) error {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = home.Close() }()
+	there, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	f()
+	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	runtime.UnlockOSThread()
+	return nil
+}
+
+func refuse(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv("SVCPROXY_TEST_REQUIRE_KERNEL") != "" {
 		t.Fatal(reason)
 	}
 	t.Skip(reason)
 }
 
 // Run runs a command that must succeed and returns what it printed.
-func Run(t *testing.T, stdin, name string, args ...string) string {
+func Run(t testing.TB, stdin, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
