@@ -2,15 +2,16 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build image demo test test-api bench record check clean
+.PHONY: help build image demo test test-api cluster cluster-down bench record check clean
 
 help: ## Say what the verbs do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/svcproxy
 	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/svcproxy ./cmd/svcproxy
 
 image: build ## Write bin/svcproxy.oci.tar, the image, built by buildah without a daemon (root)
+	hack/need.sh image
 	hack/image.sh
 
 demo: need build ## Show the main job on real traffic, in network namespaces (root; KEEP=1 leaves it up)
@@ -18,6 +19,12 @@ demo: need build ## Show the main job on real traffic, in network namespaces (ro
 
 test: need check build ## All tests that must pass, those on the kernel included (root)
 	SVCPROXY_TEST_REQUIRE_KERNEL=1 go test ./...
+
+cluster: ## Kubernetes on four machines in namespaces, with svcproxy (root; NODES=, CNI=, PROXY=)
+	hack/cluster/cluster.sh up
+
+cluster-down: ## End those machines
+	hack/cluster/cluster.sh down
 
 API = etcd kube-apiserver kube-controller-manager
 

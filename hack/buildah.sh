@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts that build images: buildah without a daemon or a
 # registry, with its storage in the user's cache, apart from the machine's own
 # images. What it mounts goes away with a mount namespace; needs root.

@@ -6,6 +6,7 @@
 #
 # Needs root.
 set -euo pipefail
+# shellcheck source=hack/buildah.sh
 . "$(dirname "$0")/buildah.sh"
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Installs, by Debian package name, what the tests and the demo run and this
-# machine lacks. Starts no service: a policy-rc.d of its own forbids that while
-# packages are set up.
+# Installs, by Debian package name, what this machine lacks. Starts no service: a
+# policy-rc.d of its own forbids that while packages are set up.
+#
+#   need.sh           what the tests and the demo run
+#   need.sh image     what builds the image
+#   need.sh cluster   what builds and runs a cluster
 set -euo pipefail
 
 missing=()
@@ -9,13 +12,42 @@ need() { # COMMAND PACKAGE
 	command -v "$1" >/dev/null || missing+=("$2")
 }
 PATH=$PATH:/usr/sbin:/sbin
-need ip iproute2
-need iptables-nft-restore iptables
-need nginx nginx-light
-need tcpdump tcpdump
-need conntrack conntrack
-need curl curl
-need ps procps
+image() {
+	need buildah buildah
+	need mmdebstrap mmdebstrap
+}
+playbooks() {
+	need ansible-playbook ansible
+	need ansible-lint ansible-lint
+	need yamllint yamllint
+	need shellcheck shellcheck
+}
+case ${1:-test} in
+test)
+	need ip iproute2
+	need iptables-nft-restore iptables
+	need nginx nginx-light
+	need tcpdump tcpdump
+	need conntrack conntrack
+	need curl curl
+	need ps procps
+	playbooks
+	;;
+image) image ;;
+cluster)
+	image
+	playbooks
+	need ip iproute2
+	need nft nftables
+	need tcpdump tcpdump
+	need curl curl
+	need ssh openssh-client
+	need cc gcc
+	need depmod kmod
+	[ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing+=(libc6-dev)
+	;;
+*) echo "need.sh: unknown: $1" >&2; exit 2 ;;
+esac
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then

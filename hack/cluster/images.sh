@@ -7,6 +7,7 @@
 #   images.sh            all; svcproxy's from bin/svcproxy
 #   images.sh svcproxy   that one alone
 set -euo pipefail
+# shellcheck source=hack/buildah.sh
 . "$(dirname "$0")/../buildah.sh"
 cd "$(dirname "$0")"
 

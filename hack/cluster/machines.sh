@@ -8,15 +8,15 @@
 #   machines.sh off NAME...        cut the power
 #   machines.sh boot NAME...       boot again, with the disk as it was
 #   machines.sh down               end all and remove their disks; the base stays in the cache
+#   machines.sh pause | resume     stop everything where it is, and go on
+#   machines.sh list               name, address and state of each
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 prefix=${CLUSTER:-svcproxy-cluster}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/svcproxy
-base=$cache/machine-base.tar
 state=$cache/$prefix
-packages=systemd,systemd-sysv,dbus,openssh-server,iproute2,iptables,procps,kmod,curl,conntrack,python3-minimal,python3-apt
-packages+=,ca-certificates,iputils-ping,ethtool,socat,containerd,runc,containernetworking-plugins,sudo,less
+freezer=/sys/fs/cgroup/freezer/$prefix/freezer.state
 
 say() { printf '%4ds %s\n' "$SECONDS" "$*"; }
 die() { echo "machines.sh: $*" >&2; exit 1; }
@@ -40,16 +40,12 @@ need() {
 	done
 	mkdir -p "$state"
 	free=$(df --output=avail -m "$state" | tail -1)
-	[ "$free" -gt 8000 ] || die "$state has $free MB free; four machines need 8000"
-}
-
-# make_base makes the disk that all machines start from.
-make_base() {
-	[ -s "$base" ] && return
-	say "making the base system, once"
-	mmdebstrap --quiet --variant=minbase --include=$packages bookworm "$base.new" 2>"$state/base.log" ||
-		die "the base system could not be made: see $state/base.log"
-	mv "$base.new" "$base"
+	[ "$free" -gt 12000 ] || die "$state has $free MB of disk free; four machines need 12000"
+	free=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
+	[ "$free" -gt 6000 ] || die "$free MB of memory are free; four machines need 6000"
+	if [ -e "/run/netns/$prefix-wire" ] && [ ! -f "$state/key" ]; then
+		die "the namespace $prefix-wire is taken by somebody else: choose another name, CLUSTER=name"
+	fi
 }
 
 make_wire() {
@@ -64,28 +60,29 @@ make_wire() {
 	[ -f "$state/key" ] || ssh-keygen -q -t ed25519 -N '' -C "$prefix" -f "$state/key"
 }
 
-# make_disk NAME: unpack the base and say who the machine is.
+# make_disk NAME: copy the base and say who the machine is. Images are most of it
+# and nobody writes into their files, so these are links.
 make_disk() {
-	local root=$state/$1 unit
+	local root=$state/$1 base images
 	[ -e "$root/etc/ready" ] && return
+	base=$("$here/base.sh")
+	rm -rf "$root"
 	mkdir -p "$root"
-	tar -xpf "$base" -C "$root" --exclude=./dev
-	mkdir -p "$root/dev" "$root/root/.ssh"
+	for images in io.containerd.content.v1.content/blobs io.containerd.snapshotter.v1.overlayfs/snapshots; do
+		images=var/lib/containerd/$images
+		[ -d "$base/$images" ] || continue
+		mkdir -p "$root/${images%/*}"
+		cp -al "$base/$images" "$root/$images"
+	done
+	cp -a --no-clobber "$base/." "$root/"
+	mkdir -p "$root/root/.ssh"
 	echo "$1" >"$root/etc/hostname"
 	printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 	for host in centos100 centos101 centos102 centos103; do echo "$(address $host) $host"; done >>"$root/etc/hosts"
 	cp "$state/key.pub" "$root/root/.ssh/authorized_keys"
 	chmod 700 "$root/root/.ssh"
-	: >"$root/etc/machine-id"
-	rm -f "$root"/etc/ssh/ssh_host_*
 	ssh-keygen -q -A -f "$root" >/dev/null
 	sed "s|^|$1,$(address "$1") |" "$root/etc/ssh/ssh_host_ed25519_key.pub" >>"$state/known_hosts"
-	# What would set the clock, wait for hardware or look for updates.
-	for unit in systemd-timesyncd.service fstrim.timer apt-daily.timer apt-daily-upgrade.timer getty.target console-getty.service \
-		proc-sys-fs-binfmt_misc.automount dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
-		systemd-random-seed.service systemd-udevd.service systemd-modules-load.service; do
-		ln -sf /dev/null "$root/etc/systemd/system/$unit"
-	done
 	touch "$root/etc/ready"
 }
 
@@ -146,10 +143,27 @@ wait_ready() {
 	die "$1 did not come up: see $state/$1.log"
 }
 
+# freeze STATE: all processes of all machines, where they are.
+freeze() {
+	[ -e "$freezer" ] || die "no machine runs: machines.sh up"
+	echo "$1" >"$freezer"
+	until [ "$(<"$freezer")" = "$1" ]; do sleep 0.05; done
+}
+
+list() {
+	local disk name state_of
+	for disk in "$state"/*/etc/ready; do
+		[ -e "$disk" ] || continue
+		name=${disk%/etc/ready} name=${name##*/}
+		state_of=off
+		runs "$name" && state_of=$([ "$(<"$freezer")" = THAWED ] && echo on || echo paused)
+		printf '%-10s %-15s %s\n' "$name" "$(address "$name")" "$state_of"
+	done
+}
+
 up() {
 	need
 	check_names "$@"
-	make_base
 	make_wire
 	local name
 	for name in "$@"; do make_disk "$name"; boot "$name"; done
@@ -161,6 +175,7 @@ up() {
 # off NAME: as if its plug were pulled.
 off() {
 	if runs "$1"; then
+		freeze THAWED # a frozen process does not end
 		kill -9 "$(<"$state/$1.pid")"
 		while runs "$1"; do sleep 0.05; done
 	fi
@@ -187,5 +202,8 @@ up) shift; [ $# -gt 0 ] || set -- centos100 centos101 centos102 centos103; up "$
 ssh) shift; check_names "${1:-}"; enter "$@" ;;
 off | boot) verb=$1; shift; check_names "$@"; for name in "$@"; do "$verb" "$name"; done ;;
 down) down ;;
-*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+pause) freeze FROZEN ;;
+resume) freeze THAWED ;;
+list) list ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
