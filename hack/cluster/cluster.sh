@@ -10,20 +10,23 @@
 #   cluster.sh run COMMAND...        a command on the machines' wire, with KUBECONFIG set
 #   cluster.sh off | boot [NAME...]  cut the power, and boot again; all by default
 #   cluster.sh load                  build svcproxy as it is in the tree, and roll it out
+#   cluster.sh import ARCHIVE        import images on every machine
 #   cluster.sh pause | resume        stop everything where it is, and go on
 #   cluster.sh down                  end the machines and remove their disks
 #
-# NODES=4 (1 to 4), CNI=flannel (or bridge), PROXY=svcproxy (or kube-proxy).
+# NODES=4 (1 to 4), CNI=flannel (or bridge), PROXY=svcproxy (or kube-proxy); those
+# of a cluster that is there are known.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 
 export CLUSTER=${CLUSTER:-svcproxy-cluster}
-nodes=${NODES:-4}
-cni=${CNI:-flannel}
-proxy=${PROXY:-svcproxy}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/svcproxy
 state=$cache/$CLUSTER
+made=
+[ ! -f "$state/made" ] || made=$(<"$state/made")
+read -r nodes cni proxy <<<"${made:-4 flannel svcproxy}"
+nodes=${NODES:-$nodes} cni=${CNI:-$cni} proxy=${PROXY:-$proxy}
 logs=$cache/$CLUSTER-logs
 all=(centos100 centos101 centos102 centos103)
 
@@ -50,8 +53,6 @@ check_settings() {
 	[[ $cni =~ ^(flannel|bridge)$ ]] || die "CNI=$cni: flannel or bridge"
 	[[ $proxy =~ ^(svcproxy|kube-proxy)$ ]] || die "PROXY=$proxy: svcproxy or kube-proxy"
 	[ "$(id -u)" -eq 0 ] || die "needs root, to make namespaces"
-	local made=
-	[ ! -f "$state/made" ] || made=$(<"$state/made")
 	[ -z "$made" ] || [ "$made" = "$nodes $cni $proxy" ] ||
 		die "the machines that are there were made with NODES, CNI, PROXY = $made: cluster.sh down ends them"
 }
@@ -66,7 +67,8 @@ kubectl() {
 kubernetes() { "$here/../kubernetes/build.sh" kubectl; }
 
 playbook() {
-	on_wire env ANSIBLE_CONFIG="$root/hack/ansible/ansible.cfg" ansible-playbook -i "$here/inventory.yaml" \
+	# Connections are kept open by host name, which other clusters have too.
+	on_wire env ANSIBLE_CONFIG="$root/hack/ansible/ansible.cfg" ANSIBLE_SSH_CONTROL_PATH_DIR="$state/ssh" ansible-playbook -i "$here/inventory.yaml" \
 		--limit "$(IFS=,; echo "${all[*]:0:nodes}")" --private-key "$state/key" \
 		--ssh-extra-args "-o UserKnownHostsFile=$state/known_hosts" \
 		-e "cni=$cni service_proxy=$proxy" "$root/hack/ansible/$1"
@@ -98,26 +100,30 @@ up() {
 	kubectl get nodes
 }
 
+# import ARCHIVE: its images on every machine.
+import() {
+	local names name pids=() pid
+	mapfile -t names < <(machines list | awk '$3 == "on" { print $1 }')
+	[ ${#names[@]} -gt 0 ] || die "no machine runs: cluster.sh up"
+	for name in "${names[@]}"; do
+		ln -f "$1" "$state/$name/var/lib/cluster/import.tar"
+		machines ssh "$name" ctr -n k8s.io images import /var/lib/cluster/import.tar >/dev/null &
+		pids+=($!)
+	done
+	for pid in "${pids[@]}"; do wait "$pid" || return 1; done
+}
+
+roll_out() {
+	kubectl -n kube-system rollout restart daemonset svcproxy &&
+		kubectl -n kube-system rollout status daemonset svcproxy --timeout 120s
+}
+
 # load: the tree's svcproxy on every machine; its pods are started again with it.
 load() {
 	mkdir -p "$logs"
-	local archive pids=() pid name names
-	mapfile -t names < <(machines list | awk '$3 == "on" { print $1 }')
-	[ ${#names[@]} -gt 0 ] || die "no machine runs: cluster.sh up"
 	step "build svcproxy" make -C "$root" build
 	step "build its image" "$here/images.sh" svcproxy
-	archive=$cache/images/docker.io_library_svcproxy_latest.tar
-	import() {
-		for name in "${names[@]}"; do
-			machines ssh "$name" ctr -n k8s.io images import - <"$archive" & pids+=($!)
-		done
-		for pid in "${pids[@]}"; do wait "$pid" || return 1; done
-	}
-	step "import the image on ${#names[@]} machines" import
-	roll_out() {
-		kubectl -n kube-system rollout restart daemonset svcproxy &&
-			kubectl -n kube-system rollout status daemonset svcproxy --timeout 120s
-	}
+	step "import the image on every machine" import "$cache/images/docker.io_library_svcproxy_latest.tar"
 	step "roll it out" roll_out
 }
 
@@ -135,11 +141,12 @@ named() {
 
 case ${1:-} in
 up | load | status) "$1" ;;
+import) import "$2" ;;
 enter) machines ssh "${@:2}" ;;
 kubectl) kubectl "${@:2}" ;;
-run) on_wire env KUBECONFIG="$state/kubeconfig" PATH="$(kubernetes):$PATH" "${@:2}" ;;
+run) on_wire env KUBECONFIG="$state/kubeconfig" PROXY="$proxy" CNI="$cni" PATH="$(kubernetes):$PATH" "${@:2}" ;;
 off | boot) named "${@:2}"; machines "$1" "${names[@]}" ;;
 pause | resume) machines "$1" ;;
 down) machines down; rm -rf "$logs" ;;
-*) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

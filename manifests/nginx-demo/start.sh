@@ -7,7 +7,11 @@
 set -eu
 cd "$(dirname "$0")"
 command -v kubectl >/dev/null || { echo "start.sh: kubectl is not installed" >&2; exit 1; }
-kubectl apply -k "${1:-.}"
+case ${1:-} in
+"") kubectl apply -f namespace.yaml && kubectl apply -f deployment.yaml -f service.yaml ;;
+article) kubectl apply -k . ;;
+*) echo "usage: start.sh [article]" >&2; exit 2 ;;
+esac
 kubectl -n ns-test rollout status deployment/nginx-deployment --timeout=180s
 ip=$(kubectl -n ns-test get service nginx-service -o 'jsonpath={.spec.clusterIP}')
 echo "nginx-service has cluster IP $ip"
