@@ -59,47 +59,56 @@ func (f *Files) Snapshot() (*rules.Snapshot, []Problem) {
 // of the paths cannot be read at the start; one that vanishes later is a problem,
 // and what it held stays in force.
 func (f *Files) Run(ctx context.Context) error {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("follow files: %w", err)
-	}
-	defer func() { _ = w.Close() }()
-	if err := f.subscribe(w); err != nil {
-		return err
+	var look <-chan time.Time
+	w, err := f.subscribe()
+	if err == nil {
+		defer func() { _ = w.Close() }()
+	} else {
+		w = &fsnotify.Watcher{} // tells of nothing
+		ticker := time.NewTicker(pollPeriod)
+		defer ticker.Stop()
+		look = ticker.C
 	}
 	if err := f.load(); err != nil {
 		return err
 	}
 	f.signal.open()
-	return f.follow(ctx, w)
+	return f.follow(ctx, w, look)
 }
+
+// pollPeriod is how often files are read where the system does not tell of their
+// changes: a user may have few inotify instances, and other programs all of them.
+const pollPeriod = time.Second
 
 // subscribe watches directories, also those of single files: editors and
 // ConfigMap volumes replace files rather than write into them.
-func (f *Files) subscribe(w *fsnotify.Watcher) error {
+func (f *Files) subscribe() (*fsnotify.Watcher, error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
 	for _, path := range f.paths {
 		if path == "-" {
 			continue
 		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() {
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
 			path = filepath.Dir(path)
 		}
 		if err := w.Add(path); err != nil {
-			return fmt.Errorf("follow %s: %w", path, err)
+			_ = w.Close()
+			return nil, err
 		}
 	}
-	return nil
+	return w, nil
 }
 
 // settle is how long a directory must be quiet before it is read: what is
 // written together should be read together.
 const settle = 20 * time.Millisecond
 
-func (f *Files) follow(ctx context.Context, w *fsnotify.Watcher) error {
+// follow reads the files again after events or, if there is no watcher, at every
+// tick of look.
+func (f *Files) follow(ctx context.Context, w *fsnotify.Watcher, look <-chan time.Time) error {
 	var quiet <-chan time.Time
 	for {
 		select {
@@ -112,6 +121,8 @@ func (f *Files) follow(ctx context.Context, w *fsnotify.Watcher) error {
 			quiet = time.After(settle)
 		case <-w.Errors:
 			quiet = time.After(settle) // events may be lost: look
+		case <-look:
+			quiet = time.After(0)
 		case <-quiet:
 			quiet = nil
 			if err := f.load(); err != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"svcproxy/pkg/rules"
 )
 
@@ -112,6 +114,32 @@ func TestFilesFollowsADirectory(t *testing.T) {
 }
 
 // JSON has no line ends, and its length may be that of a reader's buffer.
+// Where the system tells of no changes, the files are read at every tick.
+func TestFilesLooksWhereNothingTells(t *testing.T) {
+	dir := t.TempDir()
+	replace(t, filepath.Join(dir, "service.yaml"), service)
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.0.0.1"))
+	f := NewFiles([]string{dir}, "node", nil)
+	if err := f.load(); err != nil {
+		t.Fatal(err)
+	}
+	f.signal.open()
+	tick := make(chan time.Time)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- f.follow(ctx, &fsnotify.Watcher{}, tick) }()
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.0.0.2"))
+	tick <- time.Now()
+	wait(t, f.Changed(), "the new endpoint", func() bool {
+		snap, _ := f.Snapshot()
+		return served(snap) == "10.0.0.2:80"
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOneLongLine(t *testing.T) {
 	head := `{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"},"spec":{"clusterIP":"10.96.0.1","externalName":"`
 	for _, size := range []int{4095, 4096, 4097, 8192} {
