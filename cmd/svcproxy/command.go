@@ -58,6 +58,8 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return o.runDryRun(ctx, stdout, stderr)
 	case o.once:
 		return o.runOnce(ctx)
+	case o.initOnly:
+		return o.runInit()
 	}
 	return o.runProxy(ctx)
 }

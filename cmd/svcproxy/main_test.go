@@ -6,14 +6,31 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+
+	"svcproxy/pkg/kernel/kerneltest"
 )
 
 var update = flag.Bool("update", false, "write the goldens anew")
+
+func TestInitOnlySetsSysctls(t *testing.T) {
+	kerneltest.Enter(t)
+	args := []string{"--init-only", "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-close-wait=77m"}
+	var stdout, stderr bytes.Buffer
+	if status := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr); status != 0 || stdout.Len()+stderr.Len() > 0 {
+		t.Fatalf("status %d, %s%s", status, &stdout, &stderr)
+	}
+	got := strings.Fields(kerneltest.Run(t, "", "sysctl", "-n", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
+		"net.netfilter.nf_conntrack_tcp_timeout_established", "net.ipv4.conf.all.route_localnet"))
+	if want := []string{"4620", "86400", "1"}; !slices.Equal(got, want) {
+		t.Errorf("close wait, established and route_localnet are %v, want %v", got, want)
+	}
+}
 
 // Each testdata/*.txtar holds a command line in its comment, the objects as
 // files, and what the real command prints: stdout, stderr and, last, its exit

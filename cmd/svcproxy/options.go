@@ -19,8 +19,8 @@ import (
 type options struct {
 	stdin io.Reader
 
-	dryRun, once, cleanup bool
-	files                 []string
+	dryRun, once, cleanup, initOnly bool
+	files                           []string
 
 	kubeconfig       string
 	hostnameOverride string
@@ -31,7 +31,9 @@ type options struct {
 	syncPeriod       time.Duration
 	minSyncPeriod    time.Duration
 	healthzAddress   string
+	metricsAddress   string
 
+	conntrack  conntrackFlags
 	podTraffic podTrafficFlags
 	nodePorts  nodePortFlags
 	noLocal    string
@@ -45,6 +47,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&o.files, "filename", "f", nil, "read objects from a `file`, a directory or - (standard input) instead of an API server; may be repeated")
 	fs.BoolVar(&o.once, "once", false, "sync once and exit")
 	fs.BoolVar(&o.cleanup, "cleanup", false, "remove all rules of svcproxy or kube-proxy and exit")
+	fs.BoolVar(&o.initOnly, "init-only", false, "set the node's sysctls, which takes more rights than serving, and exit")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; empty: as a pod in the cluster does")
 	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "`name` of this Node; empty: the host name")
 	o.podTraffic.addFlags(fs)
@@ -57,6 +60,8 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.syncPeriod, "iptables-sync-period", 30*time.Second, "how often the kernel's rules are compared although nothing changed")
 	fs.DurationVar(&o.minSyncPeriod, "iptables-min-sync-period", time.Second, "least time between two syncs")
 	fs.StringVar(&o.healthzAddress, "healthz-bind-address", "0.0.0.0:10256", "`address` of /healthz and /livez; empty: none")
+	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "127.0.0.1:10249", "`address` of /proxyMode and /healthz; empty: none")
+	o.conntrack.addFlags(fs)
 }
 
 // complete checks the flags and works out what follows from them.
@@ -86,6 +91,9 @@ func (o *options) complete() error {
 	if !slices.Contains([]string{"drop", "reject"}, o.noLocal) {
 		return usagef("--local-traffic-without-endpoint: %q: must be drop or reject", o.noLocal)
 	}
+	if err := o.conntrack.complete(); err != nil {
+		return err
+	}
 	if err := o.podTraffic.complete(); err != nil {
 		return err
 	}
@@ -97,13 +105,13 @@ func (o *options) complete() error {
 
 func (o *options) checkModes() error {
 	modes := 0
-	for _, on := range []bool{o.dryRun, o.once, o.cleanup} {
+	for _, on := range []bool{o.dryRun, o.once, o.cleanup, o.initOnly} {
 		if on {
 			modes++
 		}
 	}
 	if modes > 1 {
-		return usagef("only one of --dry-run, --once and --cleanup can be given")
+		return usagef("only one of --dry-run, --once, --cleanup and --init-only can be given")
 	}
 	if o.kubeconfig != "" && len(o.files) > 0 {
 		return usagef("--kubeconfig and -f exclude each other: objects come from one place")

@@ -106,7 +106,12 @@ func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tab
 		out.Config.DropInvalid = false
 	}
 	if out.Config.OnLocalhost() {
-		out.Ready = kernel.RouteLocalnet
+		out.Ready = func() error {
+			if err := kernel.Ensure([]kernel.Sysctl{kernel.RouteLocalnet}); err != nil {
+				return fmt.Errorf("node ports are closed on localhost: %w; run svcproxy --init-only before, or give --iptables-localhost-nodeports=false", err)
+			}
+			return nil
+		}
 	}
 	return out
 }
@@ -129,8 +134,20 @@ func (o *options) runProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.healthzAddress != "" {
-		stop, err := serveHealth(ctx, o.healthzAddress, p.Health())
+	if err := kernel.Ensure(o.conntrack.sysctls()); err != nil {
+		klog.FromContext(ctx).Error(err, "Conntrack stays as the node has it; run svcproxy --init-only before, with the right to set sysctls")
+	}
+	for _, s := range []struct {
+		flag, address string
+		handler       http.Handler
+	}{
+		{"healthz-bind-address", o.healthzAddress, p.Health().Handler()},
+		{"metrics-bind-address", o.metricsAddress, p.Health().LocalHandler()},
+	} {
+		if s.address == "" {
+			continue
+		}
+		stop, err := serve(ctx, s.flag, s.address, s.handler)
 		if err != nil {
 			return err
 		}
@@ -140,16 +157,16 @@ func (o *options) runProxy(ctx context.Context) error {
 	return p.Run(ctx)
 }
 
-// serveHealth starts the health server; stop ends it.
-func serveHealth(ctx context.Context, address string, h *proxy.Health) (stop func(), err error) {
+// serve starts a server on the address that a flag gives; stop ends it.
+func serve(ctx context.Context, flag, address string, h http.Handler) (stop func(), err error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("--healthz-bind-address: %w; does another service proxy run here?", err)
+		return nil, fmt.Errorf("--%s: %w; does another service proxy run here?", flag, err)
 	}
-	srv := &http.Server{Handler: h.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			klog.FromContext(ctx).Error(err, "Health server ended")
+			klog.FromContext(ctx).Error(err, "Server ended", "flag", flag)
 		}
 	}()
 	return func() { _ = srv.Close() }, nil
@@ -167,6 +184,17 @@ func (o *options) runOnce(ctx context.Context) error {
 		return err
 	}
 	return p.Sync(ctx)
+}
+
+// runInit sets what takes more rights than serving does.
+func (o *options) runInit() error {
+	settings := o.conntrack.sysctls()
+	for _, f := range o.families {
+		if cfg := o.config(f); cfg.OnLocalhost() {
+			settings = append(settings, kernel.RouteLocalnet)
+		}
+	}
+	return kernel.Ensure(settings)
 }
 
 // runCleanup removes what a service proxy left, on whichever backend it is.

@@ -51,6 +51,9 @@ func (h *Health) status(now time.Time) status {
 	return status{LastUpdated: h.updated, CurrentTime: now, Healthy: !waits && !h.updated.IsZero()}
 }
 
+// Healthy reports whether the kernel has had a first sync and is in step since.
+func (h *Health) Healthy() bool { return h.status(time.Now()).Healthy }
+
 // live reports whether a restart would not help: like healthy, but a proxy that
 // waits for its first sync is alive.
 func (h *Health) live(now time.Time) bool {
@@ -63,15 +66,30 @@ func (h *Health) live(now time.Time) bool {
 // stuck; 503 otherwise.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		s := h.status(time.Now())
-		answer(w, s, s.Healthy)
-	})
+	mux.HandleFunc("GET /healthz", h.healthz)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		now := time.Now()
 		s := h.status(now)
 		s.Healthy = h.live(now)
 		answer(w, s, s.Healthy)
+	})
+	return mux
+}
+
+func (h *Health) healthz(w http.ResponseWriter, _ *http.Request) {
+	s := h.status(time.Now())
+	answer(w, s, s.Healthy)
+}
+
+// LocalHandler serves what is for the node itself: /healthz, and /proxyMode as
+// kube-proxy's iptables mode answers it.
+func (h *Health) LocalHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", h.healthz)
+	mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write([]byte("iptables"))
 	})
 	return mux
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -61,6 +62,7 @@ type Proxy struct {
 	source   Source
 	opts     Options
 	health   *Health
+	services *serviceHealth
 	families []*familySync
 	reported map[watch.Problem]bool
 }
@@ -71,9 +73,10 @@ func New(source Source, families []Family, opts Options) *Proxy {
 	for _, f := range families {
 		p.families = append(p.families, &familySync{
 			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready,
-			builder: rules.NewBuilder(f.Config),
+			builder: rules.NewBuilder(f.Config), config: f.Config,
 		})
 	}
+	p.services = newServiceHealth(p.health.Healthy)
 	return p
 }
 
@@ -85,6 +88,7 @@ func (p *Proxy) Health() *Health { return p.health }
 func (p *Proxy) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer p.services.close()
 	failed := make(chan error, 1)
 	go func() { failed <- p.source.Run(ctx) }()
 
@@ -97,9 +101,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for {
 		p.health.Queued(time.Now())
 		wait := p.opts.SyncPeriod
-		if err := p.Sync(ctx); err == nil {
+		if snap, err := p.sync(ctx); err == nil {
 			p.health.Synced(time.Now())
 			backoff.reset()
+			p.follow(ctx, snap)
 		} else if ctx.Err() == nil {
 			wait = backoff.next()
 			klog.FromContext(ctx).Error(err, "Sync failed, trying again", "after", wait)
@@ -152,6 +157,12 @@ func (p *Proxy) forget() {
 // Sync brings the kernel to the state of now, every family as far as it goes.
 // It writes nothing where nothing differs.
 func (p *Proxy) Sync(ctx context.Context) error {
+	_, err := p.sync(ctx)
+	return err
+}
+
+// sync also returns the state of now.
+func (p *Proxy) sync(ctx context.Context) (*rules.Snapshot, error) {
 	snap, problems := p.source.Snapshot()
 	p.report(ctx, problems)
 	var errs []error
@@ -160,7 +171,18 @@ func (p *Proxy) Sync(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", f.family, err))
 		}
 	}
-	return errors.Join(errs...)
+	return snap, errors.Join(errs...)
+}
+
+// follow does what comes after the rules of a snapshot are in the kernel.
+func (p *Proxy) follow(ctx context.Context, snap *rules.Snapshot) {
+	var addrs []netip.Addr
+	for _, f := range p.families {
+		addrs = append(addrs, rules.ListenAddresses(&f.config, &snap.Node)...)
+	}
+	if err := p.services.sync(rules.HealthChecks(snap), addrs); err != nil {
+		klog.FromContext(ctx).Error(err, "Not all health checks are answered")
+	}
 }
 
 // report logs each problem once for as long as it lasts.
@@ -180,6 +202,7 @@ type familySync struct {
 	family    rules.Family
 	kernel    Kernel
 	maxChains int
+	config    rules.Config
 	builder   *rules.Builder
 	have      *rules.Ruleset // nil: not known, read it
 	ready     func() error   // nil: called, or not asked for

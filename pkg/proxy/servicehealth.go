@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"svcproxy/pkg/rules"
+)
+
+// serviceHealth answers on the health check node ports of Services.
+type serviceHealth struct {
+	healthy func() bool
+	servers map[uint16]*serviceHealthServer
+}
+
+func newServiceHealth(healthy func() bool) *serviceHealth {
+	return &serviceHealth{healthy: healthy, servers: map[uint16]*serviceHealthServer{}}
+}
+
+// sync makes the ports that are open those of checks, each on the given
+// addresses. A port that cannot be opened is tried again with the next sync; all
+// others are served.
+func (h *serviceHealth) sync(checks []rules.HealthCheck, addrs []netip.Addr) error {
+	wanted := make(map[uint16]bool, len(checks))
+	var errs []error
+	for i := range checks {
+		c := &checks[i]
+		wanted[c.Port] = true
+		s := h.servers[c.Port]
+		if s == nil {
+			s = newServiceHealthServer(h.healthy)
+			h.servers[c.Port] = s
+		}
+		s.check.Store(c)
+		if err := s.listen(c.Port, addrs); err != nil {
+			errs = append(errs, fmt.Errorf("%s/%s: spec.healthCheckNodePort: %w", c.Namespace, c.Name, err))
+		}
+	}
+	for port, s := range h.servers {
+		if !wanted[port] {
+			_ = s.server.Close()
+			delete(h.servers, port)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close ends all servers.
+func (h *serviceHealth) close() { _ = h.sync(nil, nil) }
+
+// serviceHealthServer is the server of one port.
+type serviceHealthServer struct {
+	check     atomic.Pointer[rules.HealthCheck]
+	healthy   func() bool
+	server    *http.Server
+	listeners map[netip.Addr]net.Listener
+}
+
+func newServiceHealthServer(healthy func() bool) *serviceHealthServer {
+	s := &serviceHealthServer{healthy: healthy, listeners: map[netip.Addr]net.Listener{}}
+	s.server = &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
+	return s
+}
+
+// listen opens the port on those addresses that lack it and closes it on others.
+func (s *serviceHealthServer) listen(port uint16, addrs []netip.Addr) error {
+	wanted := make(map[netip.Addr]bool, len(addrs))
+	var errs []error
+	for _, a := range addrs {
+		wanted[a] = true
+		if s.listeners[a] != nil {
+			continue
+		}
+		network := "tcp4"
+		if a.Is6() {
+			network = "tcp6"
+		}
+		l, err := net.Listen(network, netip.AddrPortFrom(a, port).String())
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.listeners[a] = l
+		go func() { _ = s.server.Serve(l) }() // ends with the server or its listener
+	}
+	for a, l := range s.listeners {
+		if !wanted[a] {
+			_ = l.Close()
+			delete(s.listeners, a)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serviceHealthAnswer is the body of an answer, with kube-proxy's names.
+type serviceHealthAnswer struct {
+	Service struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	} `json:"service"`
+	LocalEndpoints      int  `json:"localEndpoints"`
+	ServiceProxyHealthy bool `json:"serviceProxyHealthy"`
+}
+
+// ServeHTTP answers 200 if the node has ready endpoints of the Service and the
+// rules are up to date, else 503.
+func (s *serviceHealthServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	c := s.check.Load()
+	a := serviceHealthAnswer{LocalEndpoints: c.LocalEndpoints, ServiceProxyHealthy: s.healthy()}
+	a.Service.Namespace, a.Service.Name = c.Namespace, c.Name
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(c.LocalEndpoints))
+	if c.LocalEndpoints == 0 || !a.ServiceProxyHealthy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	// The client is gone if this fails; there is nobody left to tell.
+	_ = json.NewEncoder(w).Encode(a)
+}

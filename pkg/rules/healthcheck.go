@@ -1,0 +1,64 @@
+package rules
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// HealthCheck is a Service's health check node port (KEP-27): load balancers ask
+// there whether this node has endpoints for traffic with external policy Local.
+type HealthCheck struct {
+	Namespace, Name string // of the Service
+	Port            uint16
+	LocalEndpoints  int // ready endpoints on this node, by address
+}
+
+// HealthChecks returns the health checks of a snapshot, in the order of its
+// Services. Where two Services have the same port, which the API server does not
+// let happen, the first one has it.
+func HealthChecks(snap *Snapshot) []HealthCheck {
+	var out []HealthCheck
+	taken := map[uint16]bool{}
+	for _, svc := range snap.Services {
+		port := svc.HealthCheckNodePort
+		if port == 0 || taken[port] {
+			continue
+		}
+		taken[port] = true
+		out = append(out, HealthCheck{svc.Namespace, svc.Name, port, localReady(svc, &snap.Node)})
+	}
+	return out
+}
+
+// localReady counts the addresses of ready endpoints on the node. One that
+// serves several ports counts once, as in kube-proxy; one that is going away
+// counts no more, so that load balancers stop sending before it is gone.
+func localReady(svc *Service, node *Node) int {
+	seen := map[netip.Addr]bool{}
+	for _, p := range svc.Ports {
+		for i := range p.Endpoints {
+			if ep := &p.Endpoints[i]; ep.Ready && ep.on(node) {
+				seen[ep.Addr.Addr()] = true
+			}
+		}
+	}
+	return len(seen)
+}
+
+// ListenAddresses returns the addresses on which what belongs to node ports
+// listens, of one family, sorted; an unspecified address stands for all.
+func ListenAddresses(cfg *Config, node *Node) []netip.Addr {
+	var out []netip.Addr
+	for _, r := range nodePortRanges(cfg, node) {
+		if r.Bits() == 0 {
+			return []netip.Addr{r.Addr()}
+		}
+		for _, a := range node.Addresses {
+			if r.Contains(a) {
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
