@@ -10,12 +10,12 @@
 #   cluster.sh run COMMAND...        a command on the machines' wire, with KUBECONFIG set
 #   cluster.sh off | boot [NAME...]  cut the power, and boot again; all by default
 #   cluster.sh load                  build svcproxy as it is in the tree, and roll it out
-#   cluster.sh import ARCHIVE        import images on every machine
+#   cluster.sh import ARCHIVE...     import images on every machine
 #   cluster.sh pause | resume        stop everything where it is, and go on
 #   cluster.sh down                  end the machines and remove their disks
 #
-# NODES=4 (1 to 4), CNI=flannel (or bridge), PROXY=svcproxy (or kube-proxy); those
-# of a cluster that is there are known.
+# NODES=4 (1 to 4), CNI=flannel (or bridge), PROXY=svcproxy (or kube-proxy). Those of
+# a cluster that is there are known; up with another PROXY puts it in the old one's place.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -53,8 +53,8 @@ check_settings() {
 	[[ $cni =~ ^(flannel|bridge)$ ]] || die "CNI=$cni: flannel or bridge"
 	[[ $proxy =~ ^(svcproxy|kube-proxy)$ ]] || die "PROXY=$proxy: svcproxy or kube-proxy"
 	[ "$(id -u)" -eq 0 ] || die "needs root, to make namespaces"
-	[ -z "$made" ] || [ "$made" = "$nodes $cni $proxy" ] ||
-		die "the machines that are there were made with NODES, CNI, PROXY = $made: cluster.sh down ends them"
+	[ -z "$made" ] || [ "${made% *}" = "$nodes $cni" ] ||
+		die "the machines that are there were made with NODES, CNI = ${made% *}: cluster.sh down ends them"
 }
 
 # on_wire COMMAND...: where the machines' network is reached.
@@ -93,6 +93,7 @@ up() {
 	step "make the disk with packages and images" "$here/base.sh" kubernetes
 	thaw
 	step "boot the machines" machines up "${all[@]:0:nodes}"
+	step "import newer images" import "$cache"/images/*.tar
 	echo "$nodes $cni $proxy" >"$state/made"
 	step "prepare the hosts: init.yaml" playbook init.yaml
 	step "install the cluster: install.yaml" playbook install.yaml
@@ -100,17 +101,28 @@ up() {
 	kubectl get nodes
 }
 
-# import ARCHIVE: its images on every machine.
+# import ARCHIVE...: what a running machine has not imported yet, on all of them.
 import() {
 	local names name pids=() pid
 	mapfile -t names < <(machines list | awk '$3 == "on" { print $1 }')
 	[ ${#names[@]} -gt 0 ] || die "no machine runs: cluster.sh up"
 	for name in "${names[@]}"; do
-		ln -f "$1" "$state/$name/var/lib/cluster/import.tar"
-		machines ssh "$name" ctr -n k8s.io images import /var/lib/cluster/import.tar >/dev/null &
+		import_on "$name" "$@" &
 		pids+=($!)
 	done
 	for pid in "${pids[@]}"; do wait "$pid" || return 1; done
+}
+
+import_on() { # NAME ARCHIVE...
+	local name=$1 archive disk=$state/$1 stamp
+	for archive in "${@:2}"; do
+		stamp=$disk/var/lib/containerd/.imported/${archive##*/}
+		[ "$stamp" -nt "$archive" ] && continue
+		ln -f "$archive" "$disk/var/lib/cluster/import.tar"
+		machines ssh "$name" ctr -n k8s.io images import /var/lib/cluster/import.tar || return 1
+		touch "$stamp"
+	done
+	rm -f "$disk/var/lib/cluster/import.tar"
 }
 
 roll_out() {
@@ -141,7 +153,7 @@ named() {
 
 case ${1:-} in
 up | load | status) "$1" ;;
-import) import "$2" ;;
+import) import "${@:2}" ;;
 enter) machines ssh "${@:2}" ;;
 kubectl) kubectl "${@:2}" ;;
 run) on_wire env KUBECONFIG="$state/kubeconfig" PROXY="$proxy" CNI="$cni" PATH="$(kubernetes):$PATH" "${@:2}" ;;
