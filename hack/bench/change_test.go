@@ -1,5 +1,4 @@
-// Package bench measures svcproxy beside what it is compared with.
-package bench
+package main
 
 import (
 	"bytes"
@@ -50,13 +49,13 @@ func BenchmarkOneChange(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				change(b, tables, string(backend), services, whole)
+				changeOne(b, tables, string(backend), services, whole)
 			})
 		}
 	}
 }
 
-func change(b *testing.B, tables *kernel.Tables, backend string, services int, whole bool) {
+func changeOne(b *testing.B, tables *kernel.Tables, backend string, services int, whole bool) {
 	ctx, builder := context.Background(), rules.NewBuilder(rules.Config{Family: rules.IPv4, MasqueradeMark: 0x4000})
 	snap := snapshot(nil, services, 0)
 	have := builder.Build(snap)

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const killed = syscall.SIGKILL
+
+// quiet is how long a proxy that does nothing is taken to have nothing to do.
+const quiet = 300 * time.Millisecond
+
+// node is a network namespace with a proxy. All proxies but the one that is
+// measured are paused.
+type node struct {
+	*netns
+	kind  kind
+	dir   string
+	tools *tools
+	opts  *options
+	env   []string
+	proxy *process
+
+	kubeconfig string
+	replay     [][]written // what a change wrote, to and fro
+}
+
+func (b *bench) newNode(ctx context.Context, k kind) (*node, error) {
+	ns, err := b.newNetns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{netns: ns, kind: k, dir: filepath.Join(scratch, ns.name), opts: b.opts, kubeconfig: b.objects.kubeconfig()}
+	if err := os.MkdirAll(n.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if n.tools, err = newTools(n.dir, k.backend); err != nil {
+		return nil, err
+	}
+	n.env = []string{"XTABLES_LOCKFILE=" + filepath.Join(n.dir, "xtables.lock"), "PATH=" + n.tools.dir + ":" + os.Getenv("PATH")}
+	return n, nil
+}
+
+// start starts the proxy.
+func (n *node) start() error {
+	path, args, err := n.kind.command(n.opts, n.kubeconfig, n.name, n.dir)
+	if err != nil {
+		return err
+	}
+	return n.do(func() error {
+		n.proxy, err = start(filepath.Join(n.dir, "log"), n.env, path, args...)
+		return err
+	})
+}
+
+// end removes the node. What goes wrong does so again with the next one, or goes
+// away with the bench.
+func (n *node) end() {
+	n.proxy.stop(killed)
+	_ = n.remove()
+	_ = os.RemoveAll(n.dir)
+}
+
+// wake lets the proxy go on and waits until it has caught up.
+func (n *node) wake(ctx context.Context) error {
+	n.proxy.resume()
+	return n.proxy.settled(ctx, quiet, n.opts.limit)
+}
+
+// rest waits until the proxy could sync at once: waking up it may sync twice, a
+// least period apart.
+func (n *node) rest(ctx context.Context) error {
+	return n.proxy.settled(ctx, 2*n.opts.minSync+quiet, n.opts.limit)
+}
+
+// save prints the nat table.
+func (n *node) save(ctx context.Context) ([]byte, error) {
+	var out []byte
+	err := n.do(func() error {
+		cmd := exec.CommandContext(ctx, filepath.Join(n.tools.real, "iptables-save"), "-t", "nat")
+		var err error
+		if out, err = cmd.Output(); err != nil {
+			return fmt.Errorf("iptables-save on %s: %w", n.name, err)
+		}
+		return nil
+	})
+	return out, err
+}

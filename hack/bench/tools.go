@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// tools is a folder with the commands that a proxy finds first: iptables of one
+// backend under the plain names, and nft.
+type tools struct {
+	dir    string // what PATH begins with
+	real   string // the same commands, which never change
+	copies string // what they were given, while that is kept
+}
+
+func newTools(dir, backend string) (*tools, error) {
+	t := &tools{dir: filepath.Join(dir, "tools"), real: filepath.Join(dir, "real"), copies: filepath.Join(dir, "copies")}
+	for _, d := range []string{t.dir, t.real, t.copies} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	links := map[string]string{"nft": "nft"}
+	for _, family := range []string{"iptables", "ip6tables"} {
+		for _, verb := range []string{"", "-save", "-restore"} {
+			links[family+verb] = "xtables-" + backend + "-multi"
+			links[family+"-nft"+verb] = "xtables-nft-multi"
+			links[family+"-legacy"+verb] = "xtables-legacy-multi"
+		}
+	}
+	for name, target := range links {
+		path, err := exec.LookPath(target)
+		if err != nil {
+			return nil, fmt.Errorf("%w (packages iptables and nftables)", err)
+		}
+		for _, d := range []string{t.dir, t.real} {
+			if err := os.Symlink(path, filepath.Join(d, name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// writes reports whether a command is one that rules are written with.
+func writes(name string) bool { return name == "nft" || strings.HasSuffix(name, "-restore") }
+
+// shim keeps a copy of what a command is given, and renames it when the command
+// is done: the kernel has it then.
+const shim = `#!/bin/sh
+copy=%[1]s/$$
+echo "${0##*/} $@" >$copy.args
+cat >$copy.input
+%[2]s "$@" <$copy.input
+status=$?
+mv $copy.input $copy.done
+exit $status
+`
+
+// keep puts shims in the place of the commands that write, under the proxy's
+// feet, or takes them away again: otherwise nothing stands between.
+func (t *tools) keep(on bool) error {
+	all, err := os.ReadDir(t.real)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if !writes(e.Name()) {
+			continue
+		}
+		temporary, real := filepath.Join(t.dir, ".new"), filepath.Join(t.real, e.Name())
+		if on {
+			err = os.WriteFile(temporary, fmt.Appendf(nil, shim, t.copies, real), 0o700)
+		} else {
+			err = os.Symlink(real, temporary)
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.Rename(temporary, filepath.Join(t.dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// written is one run of a command that writes.
+type written struct {
+	number int
+	args   []string // with the command
+	input  []byte
+}
+
+// take returns what was written since the last call, oldest first, and forgets it.
+func (t *tools) take() ([]written, error) {
+	done, err := filepath.Glob(filepath.Join(t.copies, "*.done"))
+	if err != nil {
+		return nil, err
+	}
+	var out []written
+	for _, path := range done {
+		w, err := readWritten(strings.TrimSuffix(path, ".done"))
+		if err != nil {
+			return nil, err
+		}
+		if len(w.input) > 0 { // else it only asked
+			out = append(out, w)
+		}
+	}
+	slices.SortFunc(out, func(a, b written) int { return a.number - b.number })
+	return out, nil
+}
+
+func readWritten(path string) (written, error) {
+	var w written
+	var err error
+	if w.number, err = strconv.Atoi(filepath.Base(path)); err != nil {
+		return w, err
+	}
+	args, err := os.ReadFile(path + ".args")
+	if err != nil {
+		return w, err
+	}
+	w.args = strings.Fields(string(args))
+	if w.input, err = os.ReadFile(path + ".done"); err != nil {
+		return w, err
+	}
+	for _, suffix := range []string{".args", ".done"} {
+		if err := os.Remove(path + suffix); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
