@@ -31,8 +31,12 @@ API = etcd kube-apiserver kube-controller-manager
 test-api: need ## The tests against a real API server (root; the first time it builds Kubernetes, in minutes)
 	bin=$$(hack/kubernetes/build.sh $(API)) && SVCPROXY_TEST_API_BIN=$$bin go test -count=1 ./hack/api
 
-bench: need ## Time one change beside a whole restore, on both backends (root)
-	go test -run '^$$' -bench . -benchtime 30x ./hack/bench
+BENCH = $(if $(QUICK),-quick,-docs docs)
+
+bench: build ## Measure svcproxy beside kube-proxy and write docs/performance.md (root; QUICK=1; BENCH="-services 100")
+	hack/need.sh bench
+	go build -o bin/bench ./hack/bench
+	bin=$$(hack/kubernetes/build.sh etcd kube-apiserver kube-proxy) && bin/bench -bin "$$bin" $(BENCH)
 
 record: need ## Record anew what the real kube-proxy makes of the test cases (root; the first time it builds kube-proxy)
 	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar

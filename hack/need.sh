@@ -5,6 +5,7 @@
 #   need.sh           what the tests and the demo run
 #   need.sh image     what builds the image
 #   need.sh cluster   what builds and runs a cluster
+#   need.sh bench     what the bench runs
 set -euo pipefail
 
 missing=()
@@ -34,6 +35,11 @@ test)
 	playbooks
 	;;
 image) image ;;
+bench)
+	need ip iproute2
+	need iptables-nft-restore iptables
+	need nft nftables
+	;;
 cluster)
 	image
 	playbooks
