@@ -35,7 +35,7 @@ func plot(r results) []byte {
 	fmt.Fprintf(&w, `<rect width="100%%" height="100%%" fill="#fff"/>`+"\n")
 	for i, name := range proxyNames() {
 		x := 20 + i*180
-		fmt.Fprintf(&w, `<path d="M%d 18h24" %s/><text x="%d" y="22">%s</text>`+"\n", x, stroke(name), x+30, name)
+		fmt.Fprintf(&w, `<path d="M%d 18h20" %s/><text x="%d" y="22" font-size="11">%s</text>`+"\n", x-10, stroke(name), x+14, name)
 	}
 	for i, p := range panels {
 		fmt.Fprintf(&w, `<g transform="translate(%d %d)">`+"\n", i%2*panelWidth, legendHeight+i/2*panelHeight)

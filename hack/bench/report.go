@@ -52,7 +52,7 @@ Proxies take turns: A B C, A B C. All but the one that is measured are stopped (
 measured. Between changes is more than the least period, so that no proxy waits it out. When the kernel has a change is seen in
 packets, for all proxies alike: connections are made through the Service, in a loop with pauses of 0.5 ms, until one gets to the new
 endpoint. Input is counted apart, through a shim that keeps it; that shim is out of the way of all times but those of one Service
-with many endpoints, where a packet would rarely meet the new one. There it costs each proxy about 4 ms.
+with many endpoints, where a packet would rarely meet the new one. There it costs each proxy about 3 ms.
 
 Connections come from a pod's address, so that nothing is masqueraded, and cross a veth. They are timed one by one, with connect(2), while all
 proxies are stopped. The same destinations are reached in the same minute on a node without rules and on nodes with one Service.

@@ -163,7 +163,7 @@ func writeBars(w io.Writer, verdicts []verdict) {
 		case !v.met():
 			outcome = "MISSED"
 		}
-		lines = append(lines, []string{outcome, figure(v.value), figure(v.limit), v.what.size.String(), v.text})
+		lines = append(lines, []string{outcome, fmt.Sprintf("%.4g", v.value), fmt.Sprintf("%.4g", v.limit), v.what.size.String(), v.text})
 	}
 	if len(lines) > 1 {
 		writeTable(w, lines)
