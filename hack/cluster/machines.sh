@@ -181,6 +181,8 @@ off() {
 	fi
 	rm -f "$state/$1.pid"
 	if [ -e "/run/netns/$prefix-$1" ]; then
+		# The namespace goes later; its end of the wire would be in the way of a boot.
+		ip -n "$prefix-wire" link del "p${1//[!0-9]/}" 2>/dev/null || true
 		ip netns del "$prefix-$1"
 	fi
 }
