@@ -89,8 +89,8 @@ make_disk() {
 # plug NAME: the machine's network, on the wire.
 plug() {
 	local ns=$prefix-$1 port=${1//[!0-9]/}
-	[ -e "/run/netns/$ns" ] && return
-	ip netns add "$ns"
+	ip -n "$ns" link show eth0 >/dev/null 2>&1 && return
+	[ -e "/run/netns/$ns" ] || ip netns add "$ns"
 	ip -n "$prefix-wire" link add "p$port" type veth peer name eth0 netns "$ns"
 	ip -n "$prefix-wire" link set "p$port" master br0 up
 	ip -n "$ns" -batch - <<-EOF
