@@ -100,7 +100,7 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 // family is what the proxy needs to know about a family. What depends on the
 // sysctls of the node is decided here.
 func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tables, maxChains int) proxy.Family {
-	out := proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains}
+	out := proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains, Conntrack: kernel.NewFlows(f)}
 	if kernel.ConntrackLiberal() {
 		klog.FromContext(ctx).Info("nf_conntrack_tcp_be_liberal is set: INVALID packets are not dropped", "family", f)
 		out.Config.DropInvalid = false
@@ -183,7 +183,11 @@ func (o *options) runOnce(ctx context.Context) error {
 	if err := begin(ctx, src); err != nil {
 		return err
 	}
-	return p.Sync(ctx)
+	if err := p.Sync(ctx); err != nil {
+		return err
+	}
+	p.CleanFlows(ctx)
+	return nil
 }
 
 // runInit sets what takes more rights than serving does.

@@ -39,7 +39,8 @@ type Kernel interface {
 type Family struct {
 	Config    rules.Config
 	Kernel    Kernel
-	MaxChains int // see rules.NewPlan
+	MaxChains int       // see rules.NewPlan
+	Conntrack Conntrack // nil: stale flows are left alone
 
 	// Ready, unless nil, is called once, after the first sync that succeeded: for
 	// what must not be before the rules are. Its error is logged; the family is
@@ -74,6 +75,7 @@ func New(source Source, families []Family, opts Options) *Proxy {
 		p.families = append(p.families, &familySync{
 			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready,
 			builder: rules.NewBuilder(f.Config), config: f.Config,
+			flows: newFlowCleaner(f.Config, f.Conntrack),
 		})
 	}
 	p.services = newServiceHealth(p.health.Healthy)
@@ -87,6 +89,7 @@ func (p *Proxy) Health() *Health { return p.health }
 // the rules in place: connections outlive a restart.
 func (p *Proxy) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer p.cleanFlows(ctx)() // after cancel
 	defer cancel()
 	defer p.services.close()
 	failed := make(chan error, 1)
@@ -204,6 +207,7 @@ type familySync struct {
 	maxChains int
 	config    rules.Config
 	builder   *rules.Builder
+	flows     *flowCleaner
 	have      *rules.Ruleset // nil: not known, read it
 	ready     func() error   // nil: called, or not asked for
 }
@@ -219,6 +223,7 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	}
 	want := f.builder.Build(snap)
 	plan := rules.NewPlan(f.have, want, f.maxChains)
+	f.flows.syncing(snap)
 	if !plan.Empty() {
 		f.have = nil
 		if err := f.kernel.Apply(ctx, plan); err != nil {
@@ -226,6 +231,7 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 		}
 	}
 	f.have = want
+	f.flows.done(snap)
 	if f.ready != nil {
 		if err := f.ready(); err != nil {
 			klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family)
