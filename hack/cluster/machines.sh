@@ -172,6 +172,14 @@ up() {
 	say "all run systemd and answer ssh"
 }
 
+# remove_cgroups BELOW: they outlive their processes, unlike those of a real machine.
+remove_cgroups() {
+	local cgroup
+	for cgroup in /sys/fs/cgroup/*/"$1"; do
+		[ ! -d "$cgroup" ] || find "$cgroup" -depth -type d -exec rmdir {} \;
+	done
+}
+
 # off NAME: as if its plug were pulled.
 off() {
 	if runs "$1"; then
@@ -180,6 +188,7 @@ off() {
 		while runs "$1"; do sleep 0.05; done
 	fi
 	rm -f "$state/$1.pid"
+	remove_cgroups "$prefix/$1"
 	if [ -e "/run/netns/$prefix-$1" ]; then
 		# The namespace goes later; its end of the wire would be in the way of a boot.
 		ip -n "$prefix-wire" link del "p${1//[!0-9]/}" 2>/dev/null || true
@@ -188,14 +197,12 @@ off() {
 }
 
 down() {
-	local pidfile cgroup
+	local pidfile
 	for pidfile in "$state"/*.pid; do
 		[ -e "$pidfile" ] && off "$(basename "$pidfile" .pid)"
 	done
 	for ns in $(ip netns list | awk -v p="$prefix-" 'index($1, p) == 1 { print $1 }'); do ip netns del "$ns"; done
-	for cgroup in /sys/fs/cgroup/*/"$prefix"; do
-		[ -d "$cgroup" ] && find "$cgroup" -depth -type d -exec rmdir {} \;
-	done
+	remove_cgroups "$prefix"
 	rm -rf "$state"
 }
 
