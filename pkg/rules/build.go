@@ -1,6 +1,9 @@
 package rules
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // Build returns the ruleset that serves a snapshot. It is a pure function of its
 // arguments; whoever builds again and again keeps a Builder.
@@ -9,13 +12,17 @@ func Build(snap *Snapshot, cfg Config) *Ruleset {
 }
 
 // Builder builds rulesets of one family and remembers what it made of each
-// Service, so that a Service which did not change costs a map look-up and keeps
-// its chains' pointers.
+// Service, so that a Service which did not change costs a comparison of pointers
+// and keeps its chains' pointers.
 type Builder struct {
 	asked Config
 	cfg   Config // as asked, with what depends on the node filled in
 	node  Node
-	made  map[*Service]*serviceRules
+	snap  *Snapshot       // of the last build; nil: none, or all is to be built anew
+	parts []*serviceRules // of its Services
+
+	nat, filter chainList
+	shared      [][]*Chain // what was made of each of sharedChains
 }
 
 // NewBuilder returns a Builder that has built nothing yet.
@@ -23,57 +30,105 @@ func NewBuilder(cfg Config) *Builder {
 	return &Builder{asked: cfg}
 }
 
-// Build returns the ruleset for the snapshot.
-func (b *Builder) Build(snap *Snapshot) *Ruleset {
-	parts := b.services(snap)
-	nat := Table{Name: Nat}
-	nat.Chains = append(nat.Chains, markMasq(&b.cfg), postrouting(&b.cfg))
-	for _, p := range parts {
-		nat.Chains = append(nat.Chains, p.chains...)
-	}
-	nat.Chains = append(nat.Chains, dispatch(chainServices,
-		collect(parts, func(s *serviceRules) []Rule { return s.natServices }),
-		toNodePorts(&b.cfg, &b.node))...)
-	nat.Chains = append(nat.Chains, &Chain{Name: chainNodePorts,
-		Rules: collect(parts, func(s *serviceRules) []Rule { return s.natNodePorts })})
-
-	filter := Table{Name: Filter}
-	filter.Chains = append(filter.Chains, forward(&b.cfg))
-	filter.Chains = append(filter.Chains, dispatch(chainServices,
-		collect(parts, func(s *serviceRules) []Rule { return s.filterServices }),
-		refuseServiceNetwork(&b.cfg, snap.ServiceCIDRs))...)
-	filter.Chains = append(filter.Chains, dispatch(chainExternalServices,
-		collect(parts, func(s *serviceRules) []Rule { return s.externalServices }), nil)...)
-	filter.Chains = append(filter.Chains, dispatch(chainProxyFirewall,
-		collect(parts, func(s *serviceRules) []Rule { return s.proxyFirewall }), nil)...)
-	filter.Chains = append(filter.Chains, &Chain{Name: chainNodePorts,
-		Rules: collect(parts, func(s *serviceRules) []Rule { return s.filterNodePorts })})
-
-	if b.cfg.OnLocalhost() {
-		filter.Chains = append(filter.Chains, localhostGuard())
-	}
-	filter.sort()
-	nat.sort()
-	return &Ruleset{Family: b.cfg.Family, Tables: []Table{filter, nat}, Jumps: scaffoldJumps(&b.cfg)}
+// shared is a chain that holds rules of all Services, in a long list or a tree.
+type shared struct {
+	table  TableName
+	root   string
+	prefix string // of the chains it is divided into
+	rules  func(*serviceRules) []Rule
+	tail   func(*Builder, *Snapshot) []Rule // what stands behind; nil: nothing
 }
 
-// services returns what each Service adds, in the snapshot's order.
-func (b *Builder) services(snap *Snapshot) []*serviceRules {
-	old := b.made
-	if old == nil || !reflect.DeepEqual(b.node, snap.Node) {
-		old, b.node, b.cfg = nil, snap.Node, b.asked
-		b.cfg.PodTraffic = b.asked.PodTraffic.on(&b.node, b.asked.Family)
+var sharedChains = []shared{
+	{Nat, chainServices, treeServices, func(s *serviceRules) []Rule { return s.natServices },
+		func(b *Builder, _ *Snapshot) []Rule { return toNodePorts(&b.cfg, &b.node) }},
+	{Nat, chainNodePorts, treeNodePorts, func(s *serviceRules) []Rule { return s.natNodePorts }, nil},
+	{Filter, chainServices, treeServices, func(s *serviceRules) []Rule { return s.filterServices },
+		func(b *Builder, snap *Snapshot) []Rule { return refuseServiceNetwork(&b.cfg, snap.ServiceCIDRs) }},
+	{Filter, chainExternalServices, treeExternal, func(s *serviceRules) []Rule { return s.externalServices }, nil},
+	{Filter, chainProxyFirewall, treeFirewall, func(s *serviceRules) []Rule { return s.proxyFirewall }, nil},
+	{Filter, chainNodePorts, treeNodePorts, func(s *serviceRules) []Rule { return s.filterNodePorts }, nil},
+}
+
+// Build returns the ruleset for the snapshot.
+func (b *Builder) Build(snap *Snapshot) *Ruleset {
+	anew := b.snap == nil || !reflect.DeepEqual(b.node, snap.Node)
+	if anew {
+		b.start(snap.Node)
 	}
-	b.made = make(map[*Service]*serviceRules, len(snap.Services))
-	parts := make([]*serviceRules, len(snap.Services))
-	for i, svc := range snap.Services {
-		made := old[svc]
-		if made == nil {
-			made = buildService(svc, &b.node, &b.cfg)
+	gone, come := b.services(snap)
+	b.nat.replace(chainsOf(gone), chainsOf(come))
+	for i := range sharedChains {
+		c := &sharedChains[i]
+		if anew || differ(c, gone, come) || c.tail != nil && !slices.Equal(b.snap.ServiceCIDRs, snap.ServiceCIDRs) {
+			b.share(i, snap)
 		}
-		b.made[svc], parts[i] = made, made
 	}
-	return parts
+	b.snap = snap
+	return &Ruleset{
+		Family: b.cfg.Family,
+		Tables: []Table{{Filter, b.filter.sorted}, {Nat, b.nat.sorted}},
+		Jumps:  scaffoldJumps(&b.cfg),
+	}
+}
+
+// start forgets all Services: what is made of them depends on the node.
+func (b *Builder) start(node Node) {
+	*b = Builder{asked: b.asked, cfg: b.asked, node: node, shared: make([][]*Chain, len(sharedChains))}
+	b.cfg.PodTraffic = b.asked.PodTraffic.on(&b.node, b.asked.Family)
+	b.nat.replace(nil, []*Chain{markMasq(&b.cfg), postrouting(&b.cfg)})
+	b.filter.replace(nil, []*Chain{forward(&b.cfg)})
+	if b.cfg.OnLocalhost() {
+		b.filter.replace(nil, []*Chain{localhostGuard()})
+	}
+}
+
+// services brings the parts up to date and returns those that went and came.
+func (b *Builder) services(snap *Snapshot) (gone, come []*serviceRules) {
+	var old []*Service
+	if b.snap != nil {
+		old = b.snap.Services
+	}
+	parts := make([]*serviceRules, 0, len(snap.Services))
+	n := 0
+	for _, svc := range snap.Services {
+		for n < len(old) && old[n] != svc && compareServices(old[n], svc) <= 0 {
+			gone = append(gone, b.parts[n])
+			n++
+		}
+		if n < len(old) && old[n] == svc {
+			parts = append(parts, b.parts[n])
+			n++
+			continue
+		}
+		made := buildService(svc, &b.node, &b.cfg)
+		parts, come = append(parts, made), append(come, made)
+	}
+	gone = append(gone, b.parts[n:]...)
+	b.parts = parts
+	return gone, come
+}
+
+// differ reports whether what went and what came have other rules for a shared
+// chain. A Service whose endpoints changed has none.
+func differ(c *shared, gone, come []*serviceRules) bool {
+	return !slices.Equal(collect(gone, c.rules), collect(come, c.rules))
+}
+
+// share makes a shared chain, or the tree in its place, anew.
+func (b *Builder) share(i int, snap *Snapshot) {
+	c := &sharedChains[i]
+	var tail []Rule
+	if c.tail != nil {
+		tail = c.tail(b, snap)
+	}
+	made := dispatch(&b.cfg, c.root, c.prefix, collect(b.parts, c.rules), tail)
+	list := &b.nat
+	if c.table == Filter {
+		list = &b.filter
+	}
+	list.replace(b.shared[i], made)
+	b.shared[i] = made
 }
 
 func collect(parts []*serviceRules, rules func(*serviceRules) []Rule) []Rule {
@@ -82,4 +137,39 @@ func collect(parts []*serviceRules, rules func(*serviceRules) []Rule) []Rule {
 		out = append(out, rules(p)...)
 	}
 	return out
+}
+
+func chainsOf(parts []*serviceRules) []*Chain {
+	var out []*Chain
+	for _, p := range parts {
+		out = append(out, p.chains...)
+	}
+	return out
+}
+
+// chainList is the chains of a table, sorted by name. Rulesets hold its slice, so
+// that is never written into.
+type chainList struct{ sorted []*Chain }
+
+// replace takes chains out and puts others in.
+func (l *chainList) replace(gone, come []*Chain) {
+	if len(gone) == 0 && len(come) == 0 {
+		return
+	}
+	goes := make(map[*Chain]bool, len(gone))
+	for _, c := range gone {
+		goes[c] = true
+	}
+	come = slices.Clone(come)
+	slices.SortFunc(come, compareChains)
+	out := make([]*Chain, 0, len(l.sorted)+len(come)-len(gone))
+	for _, c := range l.sorted {
+		for len(come) > 0 && compareChains(come[0], c) < 0 {
+			out, come = append(out, come[0]), come[1:]
+		}
+		if !goes[c] {
+			out = append(out, c)
+		}
+	}
+	l.sorted = append(out, come...)
 }

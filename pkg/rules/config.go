@@ -19,6 +19,8 @@ type Config struct {
 	// RejectWithoutLocal answers traffic that policy Local leaves without an
 	// endpoint here, instead of dropping it as kube-proxy does (kubernetes#121371).
 	RejectWithoutLocal bool
+
+	leaf int // see leafSize; 0: that; tests make trees of few rules
 }
 
 // NodePortAddresses says on which of the node's addresses node ports are open.

@@ -1,8 +1,10 @@
 package rules
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Family is one of the two address families. Each has tables, chains and a
@@ -126,6 +128,11 @@ type Service struct {
 	HealthCheckNodePort  uint16 // 0: none
 
 	Ports []ServicePort // in the order of the Service
+}
+
+// compareServices is the order of a snapshot's Services.
+func compareServices(a, b *Service) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
 // ServicePort is one port of a Service, with the endpoints that serve it.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -28,7 +29,22 @@ const (
 	prefixExternal = "KUBE-EXT-" // traffic from outside the cluster
 	prefixFirewall = "KUBE-FW-"  // load balancer source ranges
 	prefixEndpoint = "KUBE-SEP-" // one endpoint
+
+	prefixSticky      = "KUBE-SVS-" // session affinity of one bucket of KUBE-SVC
+	prefixStickyLocal = "KUBE-SLS-" // the same of KUBE-SVL
 )
+
+// The prefixes of the chains that a long list is divided into: see dispatch.go.
+const (
+	treeServices  = "KUBE-SERVICES-"  // nat and filter
+	treeNodePorts = "KUBE-NODEPORTS-" // nat and filter
+	treeExternal  = "KUBE-EXTERNAL-"  // filter, of KUBE-EXTERNAL-SERVICES
+	treeFirewall  = "KUBE-PFW-"       // filter, of KUBE-PROXY-FIREWALL
+)
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+}
 
 // serviceHash is what the names of a service port's chains end in, byte for
 // byte as kube-proxy computes it: the first 16 characters of the base32 of the
@@ -57,16 +73,14 @@ func Owned(table TableName, chain string) bool {
 		case chainServices, chainNodePorts, chainPostrouting, chainMarkMasq, chainCanary:
 			return true
 		}
-		for _, p := range []string{prefixService, prefixLocal, prefixExternal, prefixFirewall, prefixEndpoint} {
-			if strings.HasPrefix(chain, p) {
-				return true
-			}
-		}
+		return hasAnyPrefix(chain, prefixService, prefixLocal, prefixExternal, prefixFirewall, prefixEndpoint,
+			prefixSticky, prefixStickyLocal, treeServices, treeNodePorts)
 	case Filter:
 		switch chain {
 		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainKubeFirewall, chainCanary:
 			return true
 		}
+		return hasAnyPrefix(chain, treeServices, treeNodePorts, treeExternal, treeFirewall)
 	}
 	return false
 }

@@ -1,9 +1,6 @@
 package rules
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Plan is the way from one ruleset to another: transactions to be restored in
 // order, then jumps to insert. After each transaction every packet meets a fate
@@ -72,6 +69,8 @@ func changes(have, want *Table) Transaction {
 	h, w := have.Chains, want.Chains
 	for len(h) > 0 || len(w) > 0 {
 		switch {
+		case len(h) > 0 && len(w) > 0 && h[0] == w[0]:
+			h, w = h[1:], w[1:]
 		case len(w) == 0 || len(h) > 0 && h[0].Name < w[0].Name:
 			if !Shared(want.Name, h[0].Name) {
 				tx.Delete = append(tx.Delete, h[0].Name)
@@ -135,9 +134,7 @@ func splitFilter(have *Table, all Transaction) (before, after Transaction) {
 
 // refuses reports whether a filter chain holds rules that refuse what nat leaves.
 func refuses(chain string) bool {
-	return strings.HasPrefix(chain, chainServices) ||
-		strings.HasPrefix(chain, chainExternalServices) ||
-		strings.HasPrefix(chain, chainProxyFirewall)
+	return hasAnyPrefix(chain, chainServices, treeExternal, chainProxyFirewall, treeFirewall)
 }
 
 // without returns the rules of a that are not in b.

@@ -68,8 +68,10 @@ func verdict(f Fate) string { return f.Verdict + " " + f.Dst.String() }
 func TestEveryStepOfAPlanIsSafe(t *testing.T) {
 	eachFamily(t, func(t *testing.T, f Family) {
 		rapid.Check(t, func(t *rapid.T) {
-			from := Build(drawSnapshot(t, f, "old"), testConfig(f))
-			to := Build(drawSnapshot(t, f, "new"), testConfig(f))
+			cfg := testConfig(f)
+			cfg.leaf = rapid.IntRange(0, 3).Draw(t, "rules in a leaf")
+			from := Build(drawSnapshot(t, f, "old"), cfg)
+			to := Build(drawSnapshot(t, f, "new"), cfg)
 			plan := NewPlan(from, to, rapid.IntRange(0, 3).Draw(t, "chains a transaction"))
 			allowed := map[string]bool{}
 			eachFate(t, f, from, func(key string) { allowed[key] = true })

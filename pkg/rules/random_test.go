@@ -134,6 +134,7 @@ func drawEndpoint(t *rapid.T, addr netip.AddrPort) Endpoint {
 func drawConfig(t *rapid.T, f Family) Config {
 	cfg := testConfig(f)
 	cfg.MasqueradeAll = rapid.Bool().Draw(t, "masquerade all")
+	cfg.leaf = rapid.SampledFrom([]int{0, 1, 2, 3}).Draw(t, "rules in a leaf")
 	cfg.RejectWithoutLocal = rapid.Bool().Draw(t, "reject without local")
 	cfg.NodePorts.Localhost = rapid.Bool().Draw(t, "localhost node ports")
 	cfg.PodTraffic = rapid.SampledFrom([]PodTraffic{

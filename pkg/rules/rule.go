@@ -80,10 +80,10 @@ type Probability uint32
 
 const certain = 1 << 31
 
-// OneOf is the probability 1/n, rounded as iptables rounds it. n must be at
-// least 2: with one choice there is nothing to match.
-func OneOf(n int) Probability {
-	return Probability(math.Round(certain / float64(n)))
+// Share is the probability m/n, rounded as iptables rounds it. m must be less
+// than n: with one choice there is nothing to match.
+func Share(m, n int) Probability {
+	return Probability(math.Round(certain * float64(m) / float64(n)))
 }
 
 // Float returns the probability as a number between 0 and 1.

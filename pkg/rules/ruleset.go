@@ -42,9 +42,9 @@ func (t *Table) Chain(name string) *Chain {
 	return t.Chains[i]
 }
 
-func (t *Table) sort() {
-	slices.SortFunc(t.Chains, func(a, b *Chain) int { return strings.Compare(a.Name, b.Name) })
-}
+func (t *Table) sort() { slices.SortFunc(t.Chains, compareChains) }
+
+func compareChains(a, b *Chain) int { return strings.Compare(a.Name, b.Name) }
 
 // Jump is a rule that leads from a built-in chain into one of ours.
 type Jump struct {

@@ -318,8 +318,9 @@ func (p *portRules) balancer(local bool, eps []Endpoint) {
 			c.Rules = append(c.Rules, p.cfg.PodTraffic.match(r, false))
 		}
 	}
-	c.Rules = append(c.Rules, balance(p, eps)...)
-	p.out.chains = append(p.out.chains, c)
+	rules, buckets := balance(p, local, eps)
+	c.Rules = append(c.Rules, rules...)
+	p.out.chains = append(append(p.out.chains, c), buckets...)
 }
 
 // toEndpoint leads to an endpoint's chain.

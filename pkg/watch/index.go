@@ -172,6 +172,7 @@ func (x *index) convert() {
 		if j.service == nil && len(j.slices) == 0 {
 			delete(x.services, k)
 			x.claims.replace(&before, &joined{}, k, contested)
+			contested(k)
 			continue
 		}
 		x.convertOne(k, j)
@@ -186,20 +187,35 @@ func (x *index) convert() {
 			x.settle(k, j)
 		}
 	}
-	x.sort()
+	x.sort(unsettled)
 }
 
-func (x *index) sort() {
-	var sorted []*rules.Service
-	for _, j := range x.services {
-		if j.settled != nil {
-			sorted = append(sorted, j.settled)
+// sort puts the Services that may have changed in their places. Snapshots hold
+// the old slice, so that is not written into.
+func (x *index) sort(changed map[key]bool) {
+	var come []*rules.Service
+	for k := range changed {
+		if j := x.services[k]; j != nil && j.settled != nil {
+			come = append(come, j.settled)
 		}
 	}
-	slices.SortFunc(sorted, func(a, b *rules.Service) int {
+	order := func(a, b *rules.Service) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
-	})
-	x.sorted = sorted
+	}
+	slices.SortFunc(come, order)
+	sorted := make([]*rules.Service, 0, len(x.sorted)+len(come))
+	for _, s := range x.sorted {
+		for len(come) > 0 && order(come[0], s) < 0 {
+			sorted, come = append(sorted, come[0]), come[1:]
+		}
+		if !changed[key{s.Namespace, s.Name}] {
+			sorted = append(sorted, s)
+		}
+	}
+	x.sorted = append(sorted, come...)
+	if len(x.sorted) == 0 {
+		x.sorted = nil
+	}
 }
 
 // settle keeps the old value if nothing came of the change.

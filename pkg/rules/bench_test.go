@@ -1,0 +1,101 @@
+package rules
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// manyServices is a snapshot of n Services with two endpoints each, spread over a
+// service network as the API server spreads them.
+func manyServices(n int) *Snapshot {
+	snap := &Snapshot{Node: Node{Name: "node"}}
+	for i := range n {
+		spread := uint32(i) * 2654435761 >> 16 // no two alike below 65,536
+		svc := &Service{
+			Namespace: "bench", Name: fmt.Sprintf("service-%05d", i),
+			ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(spread >> 8), byte(spread)})},
+			Ports:      []ServicePort{{Name: "http", Protocol: TCP, Port: 80, Endpoints: endpointsOf(2*i, 2)}},
+		}
+		snap.Services = append(snap.Services, svc)
+	}
+	return snap
+}
+
+func endpointsOf(first, n int) []Endpoint {
+	var out []Endpoint
+	for i := first; i < first+n; i++ {
+		addr := netip.AddrFrom4([4]byte{10, 21 + byte(i>>16), byte(i >> 8), byte(i)})
+		out = append(out, Endpoint{Addr: netip.AddrPortFrom(addr, 8080), Ready: true, Serving: true})
+	}
+	return out
+}
+
+// withOther is the snapshot with other endpoints for one Service.
+func withOther(snap *Snapshot, i, generation int) *Snapshot {
+	svc := *snap.Services[i]
+	svc.Ports = slices.Clone(svc.Ports)
+	svc.Ports[0].Endpoints = endpointsOf(1<<18+generation%1000, 2)
+	out := *snap
+	out.Services = slices.Clone(snap.Services)
+	out.Services[i] = &svc
+	return &out
+}
+
+const benchServices = 10000
+
+func BenchmarkBuild(b *testing.B) {
+	snap := manyServices(benchServices)
+	for b.Loop() {
+		Build(snap, testConfig(IPv4))
+	}
+}
+
+func BenchmarkBuildOneChange(b *testing.B) {
+	snap := manyServices(benchServices)
+	builder := NewBuilder(testConfig(IPv4))
+	builder.Build(snap)
+	i := 0
+	for b.Loop() {
+		i++
+		builder.Build(withOther(snap, 77, i))
+	}
+}
+
+func BenchmarkPlanOneChange(b *testing.B) {
+	snap := manyServices(benchServices)
+	builder := NewBuilder(testConfig(IPv4))
+	have := builder.Build(snap)
+	want := builder.Build(withOther(snap, 77, 1))
+	for b.Loop() {
+		NewPlan(have, want, 200)
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	plan := NewPlan(&Ruleset{}, Build(manyServices(benchServices), testConfig(IPv4)), 0)
+	for b.Loop() {
+		RenderPlan(plan)
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	text := RenderPlan(NewPlan(&Ruleset{}, Build(manyServices(benchServices), testConfig(IPv4)), 0))
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, err := ParseSave(text, IPv4); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestOneChangeIsSmall(t *testing.T) {
+	snap := manyServices(2000)
+	builder := NewBuilder(testConfig(IPv4))
+	have := builder.Build(snap)
+	plan := NewPlan(have, builder.Build(withOther(snap, 77, 1)), 200)
+	if len(plan.Transactions) != 1 || len(RenderPlan(plan)) > 2000 {
+		t.Errorf("one endpoint changed of %d Services: %d transactions, %d bytes", 2000, len(plan.Transactions), len(RenderPlan(plan)))
+	}
+}
