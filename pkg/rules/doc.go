@@ -21,6 +21,12 @@
 //	        KUBE-EXT ─► KUBE-SVC; with external policy Local, outsiders go to KUBE-SVL
 //	        KUBE-SVC, KUBE-SVL ─► one KUBE-SEP for each endpoint, at random or by affinity
 //	        KUBE-SEP: DNAT to the endpoint
+//
+//	        With many endpoints, KUBE-SVC leads to buckets of them, KUBE-SVC-...-00 and
+//	        so on; with many Services, KUBE-SERVICES and the other chains that list
+//	        them lead on by four bits of the address or port, to KUBE-SERVICES-0A6
+//	        for 10.96.0.0/12 and so on: see balance.go and dispatch.go
+//
 //	        KUBE-MARK-MASQ, from any of these: mark the packet for a rewritten source
 //
 //	        POSTROUTING ──► KUBE-POSTROUTING: MASQUERADE what is marked

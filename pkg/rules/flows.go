@@ -1,10 +1,8 @@
 package rules
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // Flow is an entry of conntrack: what a client sends to and who answers. The
@@ -159,7 +157,7 @@ func changed(old, now []*Service) (was, is []*Service) {
 		a, b := old[0], now[0]
 		order := 0
 		if a != b {
-			order = cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+			order = compareServices(a, b)
 		}
 		if a != b && order <= 0 {
 			was = append(was, a)
