@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build image demo test test-api cluster cluster-down bench record check clean
+.PHONY: help build image demo test test-api cluster cluster-down e2e conformance bench record check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,8 @@ image: build ## Write bin/svcproxy.oci.tar, the image, built by buildah without 
 	hack/need.sh image
 	hack/image.sh
 
-demo: need build ## Show the main job on real traffic, in network namespaces (root; KEEP=1 leaves it up)
-	hack/lab/demo.sh
+demo: need build ## Show the main job on real traffic, in network namespaces (root; KEEP=1 leaves it up; CLUSTER=1: on make cluster's)
+	$(if $(CLUSTER),hack/cluster/demo.sh,hack/lab/demo.sh)
 
 test: need check build ## All tests that must pass, those on the kernel included (root)
 	SVCPROXY_TEST_REQUIRE_KERNEL=1 go test ./...
@@ -25,6 +25,14 @@ cluster: ## Kubernetes on four machines in namespaces, with svcproxy (root; NODE
 
 cluster-down: ## End those machines
 	hack/cluster/cluster.sh down
+
+e2e: cluster ## Upstream's own tests of services on that cluster (root; the first time it builds them, in minutes)
+	hack/cluster/cluster.sh import "$$(hack/e2e/images.sh)/e2e.tar"
+	hack/cluster/cluster.sh run hack/e2e/run.sh
+
+conformance: ## Write docs/conformance.md from the results of make e2e
+	go run ./hack/e2e/report $${XDG_CACHE_HOME:-$$HOME/.cache}/svcproxy/e2e-results >docs/conformance.md.new
+	mv docs/conformance.md.new docs/conformance.md
 
 API = etcd kube-apiserver kube-controller-manager
 
@@ -41,7 +49,7 @@ bench: build ## Measure svcproxy beside kube-proxy and write docs/performance.md
 record: need ## Record anew what the real kube-proxy makes of the test cases (root; the first time it builds kube-proxy)
 	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar
 
-check: ## Format, vet, staticcheck, and the purity of pkg/rules
+check: ## Format, vet, staticcheck, shellcheck, ansible-lint, and the purity of pkg/rules
 	hack/verify.sh
 
 .PHONY: need

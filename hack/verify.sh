@@ -11,6 +11,9 @@ fi
 go vet ./...
 go tool staticcheck ./...
 
+shellcheck --external-sources --source-path=. --severity=warning .ci/run hack/*.sh hack/*/*.sh manifests/*/*.sh
+hack/ansible/check.sh
+
 # pkg/rules is values in, values out: no I/O, clock, log, randomness, no API.
 impure=$(go list -f '{{range .Imports}}{{println .}}{{end}}' ./pkg/rules |
 	grep -E '^(os|os/exec|io/ioutil|net|net/http|time|log|log/slog|math/rand|math/rand/v2|syscall|.*\..*/.*)$' || true)

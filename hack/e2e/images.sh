@@ -4,6 +4,7 @@
 # they share once: a cluster that reaches no registry imports it. Built again when
 # what it is made of is newer. Prints the folder. Needs root.
 set -euo pipefail
+# shellcheck source=hack/buildah.sh
 . "$(dirname "$0")/../buildah.sh"
 cd "$(dirname "$0")"
 
