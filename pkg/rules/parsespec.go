@@ -12,7 +12,7 @@ import (
 // tokenize splits a specification into words. Double quotes keep a word
 // together; a backslash inside them takes the next character as it is.
 func tokenize(spec string) ([]string, error) {
-	var words []string
+	words := make([]string, 0, 24) // enough for every rule of ours
 	for i := 0; i < len(spec); {
 		switch spec[i] {
 		case ' ', '\t':
@@ -59,7 +59,7 @@ func parseSpec(spec string, f Family) (Rule, error) {
 	if err != nil {
 		return Rule{}, err
 	}
-	p := specParser{family: f, words: words, seen: map[string]bool{}}
+	p := specParser{family: f, words: words}
 	for len(p.words) > 0 && !p.unknown {
 		p.option()
 	}
@@ -84,7 +84,7 @@ type specParser struct {
 	family  Family
 	words   []string
 	rule    Rule
-	seen    map[string]bool
+	seen    []string // a dozen at most
 	unknown bool
 }
 
@@ -95,13 +95,15 @@ func (p *specParser) complete() bool {
 	case r.DstPort != (PortRange{}) && r.Protocol == "",
 		r.Target.Name == DNAT && !r.Target.ToDestination.IsValid(),
 		r.Target.Name == MarkTarget && r.Target.SetMark == (MarkUpdate{}),
-		p.seen["--probability"] != (p.seen["--mode"]),
+		p.saw("--probability") != p.saw("--mode"),
 		(r.Recent.Op == RecentNone) != (r.Recent.List == ""),
 		r.Recent.Op != RecentCheck && (r.Recent.Seconds != 0 || r.Recent.Reap):
 		return false
 	}
 	return true
 }
+
+func (p *specParser) saw(opt string) bool { return slices.Contains(p.seen, opt) }
 
 func (p *specParser) next() string {
 	if len(p.words) == 0 {
@@ -118,11 +120,11 @@ func (p *specParser) option() {
 	if opt == "!" {
 		opt, not = p.next(), true
 	}
-	if opt != "-m" && p.seen[opt] {
+	if opt != "-m" && p.saw(opt) {
 		p.unknown = true // said twice: the struct has room for one
 		return
 	}
-	p.seen[opt] = true
+	p.seen = append(p.seen, opt)
 	if p.negatable(opt, not) {
 		return
 	}
