@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -125,11 +127,19 @@ func (o *options) proxy(ctx context.Context) (*proxy.Proxy, proxy.Source, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	return proxy.New(src, families, proxy.Options{MinSyncPeriod: o.minSyncPeriod, SyncPeriod: o.syncPeriod}), src, nil
+	opts := proxy.Options{MinSyncPeriod: o.minSyncPeriod, SyncPeriod: o.syncPeriod, Started: debug.FreeOSMemory}
+	return proxy.New(src, families, opts), src, nil
 }
+
+// gcPercent has garbage collected earlier than Go's 100 would: nearly all memory
+// is long-lived, a sync makes little garbage, and a node has other uses for it.
+const gcPercent = 40
 
 // runProxy serves until ctx ends.
 func (o *options) runProxy(ctx context.Context) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	p, _, err := o.proxy(ctx)
 	if err != nil {
 		return err

@@ -56,6 +56,8 @@ type Options struct {
 	// SyncPeriod is how often the kernel is read and compared although nothing
 	// changed. It also bounds the wait after a failed sync.
 	SyncPeriod time.Duration
+	// Started, unless nil, is called once, after the first sync that succeeded.
+	Started func()
 }
 
 // Proxy is the loop between a source and the kernel.
@@ -108,6 +110,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 			p.health.Synced(time.Now())
 			backoff.reset()
 			p.follow(ctx, snap)
+			if started := p.opts.Started; started != nil {
+				p.opts.Started = nil
+				started()
+			}
 		} else if ctx.Err() == nil {
 			wait = backoff.next()
 			klog.FromContext(ctx).Error(err, "Sync failed, trying again", "after", wait)
