@@ -3,7 +3,7 @@
 //	report RESULTS >docs/conformance.md
 //
 // RESULTS holds a folder for each run, named PROXY-CNI, with a file about, which is lines of "key: value",
-// and one JUnit file for each suite.
+// and one JUnit file for each suite; and a file latency, if that was measured.
 package main
 
 import (
@@ -182,8 +182,8 @@ func write(w io.Writer, runs []run) {
 	fmt.Fprint(w, `# Upstream's end-to-end tests
 
 What Kubernetes' own tests of services say of svcproxy, and of kube-proxy on the same machines. Tests that are marked
-Disruptive, Serial, Slow or Feature are left out. This file is made by `+"`make e2e`"+`, out of what `+"`hack/e2e/run.sh`"+` kept;
-that script says which tests it selects.
+Disruptive, Serial, Slow or Feature are left out. This file is made by `+"`make conformance`"+` out of what `+"`make e2e`"+` kept;
+`+"`hack/e2e/run.sh`"+` says which tests it selects.
 
 `)
 	header(w, "", runs)
@@ -264,6 +264,20 @@ func writeSuite(w io.Writer, title, file string, names []string, runs []run) {
 	}
 }
 
+// writeLatency copies what hack/cluster/prove.sh measured.
+func writeLatency(w io.Writer, text string) {
+	fmt.Fprint(w, `
+## From a new endpoint to the kernel of every node
+
+From the event of the EndpointSlice to the commit of its rules, on the nft backend, by `+"`hack/cluster/prove.sh latency`"+`: the
+proxies take each other's place on the running cluster, in turn.
+
+`)
+	for line := range strings.Lines(text) {
+		fmt.Fprintf(w, "    %s", line)
+	}
+}
+
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return strings.TrimRight(line, " :")
@@ -280,4 +294,9 @@ func main() {
 		os.Exit(1)
 	}
 	write(os.Stdout, runs)
+	latency, err := os.ReadFile(filepath.Join(os.Args[1], "latency"))
+	if err != nil {
+		return // not measured
+	}
+	writeLatency(os.Stdout, string(latency))
 }
