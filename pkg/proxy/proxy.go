@@ -97,8 +97,13 @@ func (p *Proxy) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- p.source.Run(ctx) }()
 
+	p.readAhead(ctx)
+	read := time.Now()
 	select {
 	case <-p.source.Changed():
+		if time.Since(read) > p.opts.SyncPeriod {
+			p.forget()
+		}
 	case err := <-failed:
 		return stopped(ctx, err)
 	}
@@ -154,6 +159,14 @@ func stopped(ctx context.Context, err error) error {
 		err = errors.New("ended unexpectedly")
 	}
 	return fmt.Errorf("watch: %w", err)
+}
+
+// readAhead reads the kernel while the source gets to know the cluster. What
+// cannot be read is tried again, and said, by the first sync.
+func (p *Proxy) readAhead(ctx context.Context) {
+	for _, f := range p.families {
+		f.have, _ = f.kernel.Read(ctx)
+	}
 }
 
 // forget makes the next sync read the kernel instead of trusting what was written.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"net/netip"
@@ -57,6 +58,17 @@ func serviceHash(id string, p Protocol) string {
 // service port and the endpoint's ip:port ([ip]:port in IPv6).
 func endpointChain(id string, p Protocol, ep netip.AddrPort) string {
 	return prefixEndpoint + shortHash(id+string(p)+ep.String())
+}
+
+// compareHashes compares names from their last characters back: as most end in a
+// hash, that is an order which has nothing to do with that of the names.
+func compareHashes(a, b string) int {
+	for i := 1; i <= min(len(a), len(b)); i++ {
+		if c := cmp.Compare(a[len(a)-i], b[len(b)-i]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 func shortHash(s string) string {

@@ -179,8 +179,12 @@ func splitNat(have, want *Table, all Transaction, max int) []Transaction {
 	return txs
 }
 
-// leavesFirst orders chains so that each comes after those it leads to.
+// leavesFirst orders chains so that each comes after those it leads to, and
+// otherwise not by name: the kernel keeps them in the order in which they were
+// made, and iptables-nft-save sorts them by a method that takes quadratic time where
+// they are sorted already, 6 seconds instead of one for 10,000 Services.
 func leavesFirst(t *Table, chains []*Chain) []*Chain {
+	chains = slices.SortedFunc(slices.Values(chains), func(a, b *Chain) int { return compareHashes(a.Name, b.Name) })
 	pending := make(map[string]*Chain, len(chains))
 	for _, c := range chains {
 		pending[c.Name] = c
