@@ -19,26 +19,45 @@ import (
 const manyServices = 10000
 
 // cluster is a Service "web" that is served at 10.96.255.1:80 and others, n of
-// them, in the same network.
+// them, in the same network: some with node ports, every thousandth with so many
+// endpoints that these are in buckets, and with session affinity.
 func cluster(n int) *rules.Snapshot {
 	snap := &rules.Snapshot{}
-	service := func(name string, vip, ep netip.Addr) {
-		snap.Services = append(snap.Services, &rules.Service{
+	service := func(name string, vip netip.Addr, eps ...netip.Addr) *rules.Service {
+		svc := &rules.Service{
 			Namespace: "ns", Name: name, ClusterIPs: []netip.Addr{vip},
-			Ports: []rules.ServicePort{{Protocol: rules.TCP, Port: 80, Endpoints: []rules.Endpoint{
-				{Addr: netip.AddrPortFrom(ep, 8080), Ready: true, Serving: true},
-			}}},
-		})
+			Ports: []rules.ServicePort{{Protocol: rules.TCP, Port: 80}},
+		}
+		for _, ep := range eps {
+			svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, rules.Endpoint{Addr: netip.AddrPortFrom(ep, 8080), Ready: true, Serving: true})
+		}
+		snap.Services = append(snap.Services, svc)
+		return svc
 	}
 	for i := range n {
-		service(fmt.Sprintf("other-%05d", i), netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), netip.AddrFrom4([4]byte{10, 22, byte(i >> 8), byte(i)}))
+		var eps []netip.Addr
+		endpoints := 1
+		if i%1000 == 0 {
+			endpoints = 40
+		}
+		for e := range endpoints {
+			eps = append(eps, netip.AddrFrom4([4]byte{10, byte(22 + e), byte(i >> 8), byte(i)}))
+		}
+		svc := service(fmt.Sprintf("other-%05d", i), netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), eps...)
+		if i < 2000 {
+			svc.Ports[0].NodePort = uint16(30000 + i)
+		}
+		if len(eps) > 1 {
+			svc.AffinitySeconds = 600
+		}
 	}
 	service("web", netip.MustParseAddr("10.96.255.1"), netip.MustParseAddr("10.21.0.1"))
 	return snap
 }
 
 // While 10,000 Services are loaded and removed, transaction by transaction, a
-// Service that was there before takes every connection.
+// Service that was there before takes every connection; then all reads back as
+// what was written.
 func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 	for backend, maxChains := range map[Backend]int{NFT: 200, Legacy: 0} {
 		t.Run(string(backend), func(t *testing.T) {
@@ -50,7 +69,9 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			builder := rules.NewBuilder(rules.Config{Family: rules.IPv4, MasqueradeMark: 0x4000})
+			builder := rules.NewBuilder(rules.Config{
+				Family: rules.IPv4, MasqueradeMark: 0x4000, NodePorts: rules.NodePortAddresses{Ranges: []netip.Prefix{rules.IPv4.All()}},
+			})
 			have := builder.Build(cluster(0))
 			apply(t, tables, rules.NewPlan(&rules.Ruleset{Family: rules.IPv4}, have, maxChains))
 			for _, n := range []int{manyServices, 0} {
@@ -72,6 +93,13 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 					// A reset leaves nothing behind that a later connection could meet.
 					_ = conn.(*net.TCPConn).SetLinger(0)
 					_ = conn.Close()
+				}
+				read, err := tables.Read(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if left := rules.NewPlan(read, want, maxChains); len(left.Transactions) > 0 {
+					t.Errorf("%d Services: read back, %d transactions seem to be missing, the first with %d chains", n, len(left.Transactions), len(left.Transactions[0].Write))
 				}
 				t.Logf("%d Services loaded in %v, %d connections meanwhile", n, time.Since(began), tries)
 			}

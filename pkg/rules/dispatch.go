@@ -59,7 +59,20 @@ func (d *dispatcher) divide(rules []Rule) []Rule {
 		}
 	}
 	slices.SortStableFunc(addressed, func(a, b Rule) int { return a.Dst.Prefix.Addr().Compare(b.Dst.Prefix.Addr()) })
-	return append(d.addresses(addressed, 0), d.ports(ports, "", 0)...)
+	return append(d.network(addressed), d.ports(ports, "", 0)...)
+}
+
+// network returns one rule for the range that all addresses are in, which spares
+// all other packets a look at its parts; mostly that is the Service network.
+func (d *dispatcher) network(rules []Rule) []Rule {
+	if len(rules) <= d.leaf {
+		return rules
+	}
+	all := commonPrefix(rules)
+	if all.Bits() == 0 {
+		return d.addresses(rules, 0)
+	}
+	return []Rule{Rule{Dst: AddrMatch{Prefix: all}}.to(d.add(hexNibbles(all), d.addresses(rules, 1)))}
 }
 
 // addresses returns what stands in a chain at the given depth for rules that are

@@ -64,11 +64,11 @@ func TestTreesStayFlat(t *testing.T) {
 			depth, longest int
 		}{
 			{"as many as a leaf holds", 16, func(i int) uint64 { return uint64(i) * 7 }, 0, 16},
-			{"one more", 17, func(i int) uint64 { return uint64(i) * 7 }, 1, 16},
-			{"thousands in a row", 5000, func(i int) uint64 { return uint64(i) }, 3, 16},
-			{"spread evenly", 5000, func(i int) uint64 { return uint64(i) * 200 }, 4, 16},
-			{"pairs that differ in the last bit", 4000, func(i int) uint64 { return uint64(i/2)<<8 | uint64(i%2) }, 4, 16},
-			{"nested", 32, func(i int) uint64 { return 1 << (i % 20) << (i / 20) }, 5, 16},
+			{"one more", 17, func(i int) uint64 { return uint64(i) * 7 }, 2, 16},
+			{"thousands in a row", 5000, func(i int) uint64 { return uint64(i) }, 4, 16},
+			{"spread evenly", 5000, func(i int) uint64 { return uint64(i) * 200 }, 5, 16},
+			{"pairs that differ in the last bit", 4000, func(i int) uint64 { return uint64(i/2)<<8 | uint64(i%2) }, 5, 16},
+			{"nested", 32, func(i int) uint64 { return 1 << (i % 20) << (i / 20) }, 6, 16},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				var rules []Rule
