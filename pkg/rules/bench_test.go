@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -86,6 +87,19 @@ func BenchmarkParse(b *testing.B) {
 	for b.Loop() {
 		if _, err := ParseSave(text, IPv4); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestLargeClustersHaveNoCommentsOnEndpoints(t *testing.T) {
+	builder := NewBuilder(testConfig(IPv4))
+	for _, n := range []int{largeCluster / 2, largeCluster/2 + 1, largeCluster / 2} {
+		text := string(RenderPlan(NewPlan(&Ruleset{}, builder.Build(manyServices(n)), 0)))
+		if got, want := strings.Contains(text, " -> 10."), n*2 <= largeCluster; got != want {
+			t.Errorf("%d endpoints: comments say which endpoint is meant: %v", 2*n, got)
+		}
+		if !strings.Contains(text, "bench/service-00000:http cluster IP") {
+			t.Errorf("%d endpoints: the comment of a Service is missing", 2*n)
 		}
 	}
 }

@@ -50,11 +50,17 @@ var sharedChains = []shared{
 	{Filter, chainNodePorts, treeNodePorts, func(s *serviceRules) []Rule { return s.filterNodePorts }, nil},
 }
 
+// largeCluster is the number of endpoints from which on their rules bear no
+// comments, as in kube-proxy: in the legacy table a comment takes more room than
+// the rest of its rule, and each change copies the table.
+const largeCluster = 1000
+
 // Build returns the ruleset for the snapshot.
 func (b *Builder) Build(snap *Snapshot) *Ruleset {
-	anew := b.snap == nil || !reflect.DeepEqual(b.node, snap.Node)
+	terse := snap.endpoints(b.asked.Family) > largeCluster
+	anew := b.snap == nil || terse != b.cfg.terse || !reflect.DeepEqual(b.node, snap.Node)
 	if anew {
-		b.start(snap.Node)
+		b.start(snap.Node, terse)
 	}
 	gone, come := b.services(snap)
 	b.nat.replace(chainsOf(gone), chainsOf(come))
@@ -72,9 +78,11 @@ func (b *Builder) Build(snap *Snapshot) *Ruleset {
 	}
 }
 
-// start forgets all Services: what is made of them depends on the node.
-func (b *Builder) start(node Node) {
+// start forgets all Services: what is made of them depends on the node, and on
+// how many there are.
+func (b *Builder) start(node Node, terse bool) {
 	*b = Builder{asked: b.asked, cfg: b.asked, node: node, shared: make([][]*Chain, len(sharedChains))}
+	b.cfg.terse = terse
 	b.cfg.PodTraffic = b.asked.PodTraffic.on(&b.node, b.asked.Family)
 	b.nat.replace(nil, []*Chain{markMasq(&b.cfg), postrouting(&b.cfg)})
 	b.filter.replace(nil, []*Chain{forward(&b.cfg)})

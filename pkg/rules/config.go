@@ -20,7 +20,8 @@ type Config struct {
 	// endpoint here, instead of dropping it as kube-proxy does (kubernetes#121371).
 	RejectWithoutLocal bool
 
-	leaf int // see leafSize; 0: that; tests make trees of few rules
+	terse bool // the rules of endpoints bear no comments; see Builder.Build
+	leaf  int  // see leafSize; 0: that; tests make trees of few rules
 }
 
 // NodePortAddresses says on which of the node's addresses node ports are open.

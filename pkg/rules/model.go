@@ -77,6 +77,21 @@ type Snapshot struct {
 	ServiceCIDRs []netip.Prefix
 }
 
+// endpoints counts the endpoints of family f, each as often as it serves a port.
+func (s *Snapshot) endpoints(f Family) int {
+	n := 0
+	for _, svc := range s.Services {
+		for i := range svc.Ports {
+			for j := range svc.Ports[i].Endpoints {
+				if FamilyOf(svc.Ports[i].Endpoints[j].Addr.Addr()) == f {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
 // Node is the node that the rules are for.
 type Node struct {
 	Name      string

@@ -325,25 +325,33 @@ func (p *portRules) balancer(local bool, eps []Endpoint) {
 
 // toEndpoint leads to an endpoint's chain.
 func (p *portRules) toEndpoint(ep Endpoint) Rule {
-	return Rule{Comment: p.id + " -> " + ep.Addr.String()}.to(endpointChain(p.id, p.port.Protocol, ep.Addr))
+	comment := ""
+	if !p.cfg.terse {
+		comment = p.id + " -> " + ep.Addr.String()
+	}
+	return Rule{Comment: comment}.to(endpointChain(p.id, p.port.Protocol, ep.Addr))
 }
 
 // endpoints are the KUBE-SEP chains. An endpoint that reaches itself through the
 // service must see another source than itself, or it would answer itself
 // directly (hairpin).
 func (p *portRules) endpoints() {
+	comment := p.id
+	if p.cfg.terse {
+		comment = ""
+	}
 	for _, ep := range p.eps.reachable() {
 		addr := ep.Addr.Addr()
 		name := endpointChain(p.id, p.port.Protocol, ep.Addr)
 		dnat := Rule{
-			Comment:  p.id,
+			Comment:  comment,
 			Protocol: p.port.Protocol,
 			Target:   Target{Name: DNAT, ToDestination: ep.Addr},
 		}
 		if p.svc.AffinitySeconds != 0 {
 			dnat.Recent = Recent{Op: RecentSet, List: name}
 		}
-		hairpin := Rule{Comment: p.id, Src: AddrMatch{Prefix: only(addr)}}
+		hairpin := Rule{Comment: comment, Src: AddrMatch{Prefix: only(addr)}}
 		p.out.chains = append(p.out.chains, &Chain{Name: name, Rules: []Rule{hairpin.to(chainMarkMasq), dnat}})
 	}
 }
