@@ -68,7 +68,7 @@ func begin(ctx context.Context, src proxy.Source) error {
 // natChains is how many chains go into one transaction of the nft backend, whose
 // loader takes time quadratic in them. Legacy copies the table for each one, so
 // there one transaction is best.
-const natChains = 200
+const natChains = 1000
 
 // kernels opens the tables of the families asked for.
 func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
@@ -127,19 +127,25 @@ func (o *options) proxy(ctx context.Context) (*proxy.Proxy, proxy.Source, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	opts := proxy.Options{MinSyncPeriod: o.minSyncPeriod, SyncPeriod: o.syncPeriod, Started: debug.FreeOSMemory}
+	opts := proxy.Options{MinSyncPeriod: o.minSyncPeriod, SyncPeriod: o.syncPeriod, Started: saveMemory}
 	return proxy.New(src, families, opts), src, nil
 }
 
-// gcPercent has garbage collected earlier than Go's 100 would: nearly all memory
-// is long-lived, a sync makes little garbage, and a node has other uses for it.
-const gcPercent = 40
+// gcPercent has garbage collected earlier than Go's 100 would: after the start
+// nearly all memory is long-lived, a sync makes little garbage, and a node has other
+// uses for it.
+const gcPercent = 25
 
-// runProxy serves until ctx ends.
-func (o *options) runProxy(ctx context.Context) error {
+// saveMemory gives back what the start took, which made most garbage.
+func saveMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	debug.FreeOSMemory()
+}
+
+// runProxy serves until ctx ends.
+func (o *options) runProxy(ctx context.Context) error {
 	p, _, err := o.proxy(ctx)
 	if err != nil {
 		return err

@@ -59,11 +59,19 @@ func cluster(n int) *rules.Snapshot {
 // Service that was there before takes every connection; then all reads back as
 // what was written.
 func TestNoConnectionIsLostDuringALoad(t *testing.T) {
-	for backend, maxChains := range map[Backend]int{NFT: 200, Legacy: 0} {
+	for backend, maxChains := range map[Backend]int{NFT: 1000, Legacy: 0} {
 		t.Run(string(backend), func(t *testing.T) {
 			kerneltest.Enter(t)
 			kerneltest.Run(t, "", "ip", "addr", "add", "10.21.0.1/32", "dev", "lo")
 			kerneltest.Run(t, "", "ip", "route", "add", "10.96.0.0/16", "dev", "lo")
+			// So many clients that no connection meets what is left of an earlier one
+			// from the same port.
+			var clients [64]net.Dialer
+			for i := range clients {
+				ip := net.IPv4(10, 20, 0, byte(i+1))
+				kerneltest.Run(t, "", "ip", "addr", "add", ip.String()+"/32", "dev", "lo")
+				clients[i] = net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: ip}}
+			}
 			serve(t, "10.21.0.1:8080")
 			tables, err := New(rules.IPv4, backend)
 			if err != nil {
@@ -86,12 +94,10 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 						done = true
 					default:
 					}
-					conn, err := net.DialTimeout("tcp", "10.96.255.1:80", time.Second)
+					conn, err := clients[tries%len(clients)].Dial("tcp", "10.96.255.1:80")
 					if err != nil {
 						t.Fatalf("%d Services: connection %d, %v after the load began: %v", n, tries, time.Since(began), err)
 					}
-					// A reset leaves nothing behind that a later connection could meet.
-					_ = conn.(*net.TCPConn).SetLinger(0)
 					_ = conn.Close()
 				}
 				read, err := tables.Read(t.Context())

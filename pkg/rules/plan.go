@@ -167,6 +167,9 @@ func splitNat(have, want *Table, all Transaction, max int) []Transaction {
 	stale = leavesFirst(have, stale)
 	slices.Reverse(stale)
 	for part := range slices.Chunk(leavesFirst(want, all.Write), max) {
+		// iptables-nft-restore keeps the names of a transaction in a sorted list, and
+		// finds the place of one at once where it is before all others.
+		slices.SortFunc(part, func(a, b *Chain) int { return -compareChains(a, b) })
 		txs = append(txs, Transaction{Table: Nat, Write: part})
 	}
 	for part := range slices.Chunk(stale, max) {
