@@ -20,14 +20,14 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 
-export CLUSTER=${CLUSTER:-svcproxy-cluster}
+export CLUSTER_NAME=${CLUSTER_NAME:-svcproxy-cluster}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/svcproxy
-state=$cache/$CLUSTER
+state=$cache/$CLUSTER_NAME
 made=
 [ ! -f "$state/made" ] || made=$(<"$state/made")
 read -r nodes cni proxy <<<"${made:-4 flannel svcproxy}"
 nodes=${NODES:-$nodes} cni=${CNI:-$cni} proxy=${PROXY:-$proxy}
-logs=$cache/$CLUSTER-logs
+logs=$cache/$CLUSTER_NAME-logs
 all=(centos100 centos101 centos102 centos103)
 
 die() { echo "cluster.sh: $*" >&2; exit 1; }
@@ -58,7 +58,7 @@ check_settings() {
 }
 
 # on_wire COMMAND...: where the machines' network is reached.
-on_wire() { ip netns exec "$CLUSTER-wire" "$@"; }
+on_wire() { ip netns exec "$CLUSTER_NAME-wire" "$@"; }
 
 kubectl() {
 	[ -f "$state/kubeconfig" ] || die "there is no cluster: cluster.sh up"

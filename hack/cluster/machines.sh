@@ -13,7 +13,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-prefix=${CLUSTER:-svcproxy-cluster}
+prefix=${CLUSTER_NAME:-svcproxy-cluster}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/svcproxy
 state=$cache/$prefix
 freezer=/sys/fs/cgroup/freezer/$prefix/freezer.state
@@ -44,7 +44,7 @@ need() {
 	free=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
 	[ "$free" -gt 6000 ] || die "$free MB of memory are free; four machines need 6000"
 	if [ -e "/run/netns/$prefix-wire" ] && [ ! -f "$state/key" ]; then
-		die "the namespace $prefix-wire is taken by somebody else: choose another name, CLUSTER=name"
+		die "the namespace $prefix-wire is taken by somebody else: choose another name, CLUSTER_NAME=name"
 	fi
 }
 

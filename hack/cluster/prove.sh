@@ -89,7 +89,7 @@ power() {
 
 latency() {
 	local proxy h namespaces=() results=${XDG_CACHE_HOME:-$HOME/.cache}/svcproxy/e2e-results
-	for h in "${hosts[@]}"; do namespaces+=("${CLUSTER:-svcproxy-cluster}-$h"); done
+	for h in "${hosts[@]}"; do namespaces+=("${CLUSTER_NAME:-svcproxy-cluster}-$h"); done
 	(cd "$root" && go build -o "$work/latency" ./hack/cluster/latency)
 	for proxy in svcproxy kube-proxy svcproxy kube-proxy svcproxy; do
 		PROXY=$proxy "$cluster" up >"$work/up.log" 2>&1 || { cat "$work/up.log" >&2; return 1; }
