@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"svcproxy/pkg/rules"
 )
@@ -29,10 +28,10 @@ func (c claim) String() string {
 
 // claimant is one Service's reason to have a claim.
 type claimant struct {
-	role    rules.AddressRole // 0: a port of the node
-	created time.Time         // of the Service; zero: unknown
+	created int64 // of the Service, as in bareService
 	key     key
-	port    int // which of Service.Ports; its length stands for the health check port
+	port    int32             // which of Service.Ports; its length stands for the health check port
+	role    rules.AddressRole // 0: a port of the node
 }
 
 // compare orders claimants: the first one wins. A Service's cluster IP is nobody
@@ -41,7 +40,7 @@ type claimant struct {
 func (a claimant) compare(b claimant) int {
 	return cmp.Or(
 		cmp.Compare(a.role, b.role),
-		a.created.Compare(b.created),
+		cmp.Compare(a.created, b.created),
 		strings.Compare(a.key.namespace, b.key.namespace),
 		strings.Compare(a.key.name, b.key.name),
 		cmp.Compare(a.port, b.port))
@@ -81,7 +80,7 @@ func eachClaim(k key, j *joined, see func(claim, claimant)) {
 	by := claimant{created: j.created, key: k}
 	for i := range v.Ports {
 		p := &v.Ports[i]
-		by.port = i
+		by.port = int32(i)
 		for _, of := range []struct {
 			role  rules.AddressRole
 			addrs []netip.Addr
@@ -96,7 +95,7 @@ func eachClaim(k key, j *joined, see func(claim, claimant)) {
 		}
 	}
 	if v.HealthCheckNodePort != 0 {
-		by.role, by.port = 0, len(v.Ports)
+		by.role, by.port = 0, int32(len(v.Ports))
 		see(claim{protocol: rules.TCP, port: v.HealthCheckNodePort}, by)
 	}
 }
@@ -133,7 +132,7 @@ func clone(s *rules.Service) *rules.Service {
 // forgo takes a claim away from s.
 func forgo(s *rules.Service, cl claim, by claimant) {
 	switch {
-	case by.port == len(s.Ports):
+	case int(by.port) == len(s.Ports):
 		s.HealthCheckNodePort = 0
 	case by.role == 0:
 		s.Ports[by.port].NodePort = 0
@@ -153,7 +152,7 @@ func fieldOf(by claimant, ports int) string {
 	case rules.ExternalIP:
 		return "spec.externalIPs"
 	}
-	if by.port == ports {
+	if int(by.port) == ports {
 		return "spec.healthCheckNodePort"
 	}
 	return "spec.ports.nodePort"

@@ -8,7 +8,6 @@ import (
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/informers"
@@ -91,8 +90,8 @@ func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
 	}{
-		{f.services.Core().V1().Services().Informer(), handler(c, c.index.setService, func(s *corev1.Service) { c.index.deleteService(keyOf(s)) })},
-		{f.slices.Discovery().V1().EndpointSlices().Informer(), handler(c, c.index.setSlice, c.index.deleteSlice)},
+		{f.services.Core().V1().Services().Informer(), c.serviceHandler()},
+		{f.slices.Discovery().V1().EndpointSlices().Informer(), c.sliceHandler()},
 		{f.nodes.Core().V1().Nodes().Informer(), handler(c, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
 		{cidrs, handler(c, c.index.setServiceCIDR, c.index.deleteServiceCIDR)},
 	} {
@@ -111,9 +110,17 @@ func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
 	return synced, nil
 }
 
+func (c *Cluster) serviceHandler() cache.ResourceEventHandler {
+	return handler(c, c.index.setService, func(s *bareService) { c.index.deleteService(s.key) })
+}
+
+func (c *Cluster) sliceHandler() cache.ResourceEventHandler {
+	return handler(c, c.index.setSlice, c.index.deleteSlice)
+}
+
 // handler feeds the index and signals; an update without a change that matters,
 // such as a Node's heartbeat, does neither.
-func handler[O any, T object[O]](c *Cluster, set, remove func(T)) cache.ResourceEventHandler {
+func handler[T any](c *Cluster, set, remove func(T)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
 			if o, ok := obj.(T); ok {
@@ -124,10 +131,10 @@ func handler[O any, T object[O]](c *Cluster, set, remove func(T)) cache.Resource
 		UpdateFunc: func(old, obj any) {
 			before, ok1 := old.(T)
 			after, ok2 := obj.(T)
-			if !ok1 || !ok2 || same[O](before, after) {
+			if !ok1 || !ok2 || same(before, after) {
 				return
 			}
-			if before.GetUID() != after.GetUID() {
+			if moved(before, after) {
 				remove(before)
 			}
 			set(after)
@@ -145,20 +152,10 @@ func handler[O any, T object[O]](c *Cluster, set, remove func(T)) cache.Resource
 	}
 }
 
-// object is a pointer to an API type.
-type object[O any] interface {
-	*O
-	metav1.Object
-}
-
-// same compares stripped objects without their versions.
-func same[O any, T object[O]](a, b T) bool {
-	return equality.Semantic.DeepEqual(unversioned[O](a), unversioned[O](b))
-}
-
-// unversioned returns a shallow copy: the object itself belongs to the informer.
-func unversioned[O any, T object[O]](o T) T {
-	c := *o
-	T(&c).SetResourceVersion("")
-	return &c
+// moved reports whether a slice has got another Service: the index would keep it
+// with both.
+func moved(before, after any) bool {
+	b, ok1 := before.(*endpointSlice)
+	a, ok2 := after.(*endpointSlice)
+	return ok1 && ok2 && b.service != a.service
 }

@@ -88,6 +88,30 @@ func TestClusterFollowsServicesSlicesAndNode(t *testing.T) {
 	}
 }
 
+func TestClusterFollowsASliceToAnotherService(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	other := apiService("10.96.0.2")
+	other.Name = "other"
+	eps := apiSlice("web-1", "10.21.0.1")
+	client := fake.NewClientset(apiService("10.96.0.1"), other, eps)
+	c := NewCluster(client, "here")
+	go func() { _ = c.Run(ctx) }()
+	has := func(others, webs int) func() bool {
+		return func() bool {
+			snap, _ := c.Snapshot()
+			return len(snap.Services) == 2 && len(snap.Services[0].Ports[0].Endpoints) == others && len(snap.Services[1].Ports[0].Endpoints) == webs
+		}
+	}
+	wait(t, c.Changed(), "the first state", has(0, 1))
+	moved := eps.DeepCopy()
+	moved.ResourceVersion, moved.Labels[discoveryv1.LabelServiceName] = "7", "other"
+	if _, err := client.DiscoveryV1().EndpointSlices("ns").Update(ctx, moved, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Changed(), "the slice is the other's", has(1, 0))
+}
+
 // API servers before 1.33 have no ServiceCIDRs, and older roles do not allow them.
 func TestClusterWithoutServiceCIDRs(t *testing.T) {
 	resource := schema.GroupResource{Group: "networking.k8s.io", Resource: "servicecidrs"}

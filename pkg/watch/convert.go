@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"svcproxy/pkg/rules"
@@ -24,12 +23,33 @@ const (
 	reasonNotPortNumber = "must be 1 to 65535"
 )
 
-// convertService joins a Service with its slices. It returns nil for a Service
-// that is not ours to serve: headless, ExternalName, somebody else's by label,
-// or without any usable cluster IP.
-func convertService(api *corev1.Service, slices []*discoveryv1.EndpointSlice) (*rules.Service, []Problem) {
+// bareService is a Service without its endpoints.
+type bareService struct {
+	ident
+	created  int64          // microseconds, at the least if unknown
+	value    *rules.Service // nil: not ours to serve
+	problems []Problem
+}
+
+// convertService reads a Service. Not ours to serve is one that is headless,
+// ExternalName, somebody else's by label, or without any usable cluster IP.
+func convertService(api *corev1.Service) *bareService {
 	c := &serviceConverter{api: api, problems: problems{object: api.Namespace + "/" + api.Name}}
-	return c.convert(slices), c.list
+	s := &bareService{ident: identOf(&api.ObjectMeta), created: api.CreationTimestamp.UnixMicro()}
+	s.value = c.convert(s.key)
+	s.problems = c.list
+	return s
+}
+
+// join adds the endpoints of all slices, which are sorted by name.
+func (s *bareService) join(all []*endpointSlice) (*rules.Service, []Problem) {
+	if s.value == nil {
+		return nil, s.problems
+	}
+	out := *s.value
+	c := endpointCollector{clusterIPs: out.ClusterIPs}
+	out.Ports = c.collect(out.Ports, all)
+	return &out, slices.Concat(s.problems, c.problems)
 }
 
 type serviceConverter struct {
@@ -38,7 +58,7 @@ type serviceConverter struct {
 	out *rules.Service
 }
 
-func (c *serviceConverter) convert(slices []*discoveryv1.EndpointSlice) *rules.Service {
+func (c *serviceConverter) convert(k key) *rules.Service {
 	if _, others := c.api.Labels[labelProxyName]; others || c.api.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
@@ -49,13 +69,12 @@ func (c *serviceConverter) convert(slices []*discoveryv1.EndpointSlice) *rules.S
 	if len(ips) == 0 {
 		return nil
 	}
-	c.out = &rules.Service{Namespace: c.api.Namespace, Name: c.api.Name, ClusterIPs: ips}
+	c.out = &rules.Service{Namespace: k.namespace, Name: k.name, ClusterIPs: ips}
 	c.externalIPs()
 	c.loadBalancer()
 	c.affinity()
 	c.ports()
 	c.policies()
-	c.out.Ports = withEndpoints(c.out.Ports, slices, c.out.ClusterIPs, &c.problems)
 	return c.out
 }
 
@@ -180,7 +199,7 @@ func (c *serviceConverter) ports() {
 	for i := range c.api.Spec.Ports {
 		in := &c.api.Spec.Ports[i]
 		field := fmt.Sprintf("spec.ports[%d]", i)
-		p := rules.ServicePort{Name: in.Name, Port: uint16(in.Port)}
+		p := rules.ServicePort{Name: intern(in.Name), Port: uint16(in.Port)}
 		protocol, ok := convertProtocol(in.Protocol)
 		p.Protocol = protocol
 		switch {

@@ -18,6 +18,15 @@ import (
 
 func pointer[T any](v T) *T { return &v }
 
+// converted returns what a Service becomes with its slices.
+func converted(api *corev1.Service, eps ...*discoveryv1.EndpointSlice) (*rules.Service, []Problem) {
+	var j joined
+	for _, s := range eps {
+		j.setSlice(convertSlice(s))
+	}
+	return convertService(api).join(j.slices)
+}
+
 // said joins the fields and values of problems.
 func said(ps []Problem) string {
 	var out []string
@@ -115,7 +124,7 @@ func TestBadFieldsAreNamedAndTheRestIsServed(t *testing.T) {
 	} {
 		api := apiService("10.96.0.1")
 		c.change(api)
-		got, ps := convertService(api, nil)
+		got, ps := converted(api)
 		if left := c.left(got); !reflect.DeepEqual(left, c.want) || said(ps) != c.said {
 			t.Errorf("%s: left %v, want %v; said %q, want %q", name, left, c.want, said(ps), c.said)
 		}
@@ -138,7 +147,7 @@ func TestServicesThatAreNotOurs(t *testing.T) {
 	} {
 		api := apiService("10.96.0.1")
 		c.change(api)
-		if got, ps := convertService(api, nil); got != nil || said(ps) != c.said {
+		if got, ps := converted(api); got != nil || said(ps) != c.said {
 			t.Errorf("%s: %+v, said %q; want nothing, said %q", name, got, said(ps), c.said)
 		}
 	}
@@ -149,7 +158,7 @@ func TestLongestNamesAreServed(t *testing.T) {
 	api := apiService("10.96.0.1")
 	long := strings.Repeat("n", 63)
 	api.Namespace, api.Name, api.Spec.Ports[0].Name = long, long, strings.Repeat("9", 63)
-	svc, ps := convertService(api, nil)
+	svc, ps := converted(api)
 	if svc == nil || len(ps) != 0 {
 		t.Fatalf("%+v, %v", svc, ps)
 	}
@@ -183,7 +192,7 @@ func TestEndpointAddresses(t *testing.T) {
 	} {
 		s := apiSlice("web-1", c.addrs...)
 		s.AddressType = family
-		svc, ps := convertService(apiService("10.96.0.1"), []*discoveryv1.EndpointSlice{s})
+		svc, ps := converted(apiService("10.96.0.1"), s)
 		if got := served(&rules.Snapshot{Services: []*rules.Service{svc}}); got != c.want || len(ps) != c.said {
 			t.Errorf("%s: %q, want %q; %d problems, want %d: %v", family, got, c.want, len(ps), c.said, ps)
 		}
@@ -203,7 +212,7 @@ func TestConditionsDefaultAsTheAPISays(t *testing.T) {
 			for _, terminating := range three {
 				s := apiSlice("web-1", "10.21.0.1")
 				s.Endpoints[0].Conditions = discoveryv1.EndpointConditions{Ready: ready, Serving: serving, Terminating: terminating}
-				svc, _ := convertService(apiService("10.96.0.1"), []*discoveryv1.EndpointSlice{s})
+				svc, _ := converted(apiService("10.96.0.1"), s)
 				got := svc.Ports[0].Endpoints[0]
 				if got.Ready == (ready == three[2]) || got.Serving == (serving == three[2]) || got.Terminating != (terminating == three[1]) {
 					t.Errorf("ready %v, serving %v, terminating %v: %+v", ready, serving, terminating, got)
@@ -261,7 +270,7 @@ func TestSlicePortsFindTheirServicePort(t *testing.T) {
 		{Name: pointer("c"), Port: pointer[int32](8083), Protocol: pointer(corev1.ProtocolUDP)}, {Name: pointer("a")}, {Port: pointer[int32](1)},
 		{Name: pointer("a"), Port: pointer[int32](0)}, {Name: pointer("a"), Port: pointer[int32](1), Protocol: pointer(corev1.Protocol("x"))},
 	}
-	svc, ps := convertService(api, []*discoveryv1.EndpointSlice{s})
+	svc, ps := converted(api, s)
 	var got []string
 	for _, p := range svc.Ports {
 		for _, e := range p.Endpoints {

@@ -20,8 +20,8 @@ import (
 
 // objects is what one file holds.
 type objects struct {
-	services []*corev1.Service
-	slices   []*discoveryv1.EndpointSlice
+	services []*bareService
+	slices   []*endpointSlice
 	nodes    []*corev1.Node
 	cidrs    []*networkingv1.ServiceCIDR
 	problems []Problem
@@ -103,12 +103,12 @@ func (d *decoder) object(raw []byte, unsaid metav1.TypeMeta) {
 	case "v1 Service":
 		if s := read[corev1.Service](d, &h, raw); s != nil {
 			s.Namespace = defaultNamespace(s.Namespace)
-			d.out.services = append(d.out.services, s)
+			d.out.services = append(d.out.services, convertService(s))
 		}
 	case "discovery.k8s.io/v1 EndpointSlice":
 		if s := read[discoveryv1.EndpointSlice](d, &h, raw); s != nil {
 			s.Namespace = defaultNamespace(s.Namespace)
-			d.out.slices = append(d.out.slices, s)
+			d.out.slices = append(d.out.slices, convertSlice(s))
 		}
 	case "v1 Node":
 		if n := read[corev1.Node](d, &h, raw); n != nil {

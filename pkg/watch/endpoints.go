@@ -4,13 +4,17 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-
-	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"svcproxy/pkg/rules"
 )
+
+// endpointCollector finds the endpoints of one Service's ports.
+type endpointCollector struct {
+	clusterIPs []netip.Addr // the Service's own
+	byPort     map[portKey]map[netip.AddrPort]found
+	problems   []Problem
+}
 
 // found is an endpoint and the slice it is from.
 type found struct {
@@ -18,31 +22,63 @@ type found struct {
 	slice string
 }
 
-// portKey says which service port a slice's port belongs to.
-type portKey struct {
-	name     string
-	protocol rules.Protocol
-}
-
-// withEndpoints fills in the endpoints of the ports from all slices of their
-// Service. The result does not depend on the order of slices, nor on that of
-// endpoints in them. clusterIPs are the Service's own.
-func withEndpoints(ports []rules.ServicePort, all []*discoveryv1.EndpointSlice, clusterIPs []netip.Addr, ps *problems) []rules.ServicePort {
-	all = slices.Clone(all)
-	slices.SortFunc(all, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
-	byPort := map[portKey]map[netip.AddrPort]found{}
+// collect returns the ports with their endpoints from all slices of the Service,
+// which are sorted by name. The result does not depend on the order of endpoints
+// in them.
+func (c *endpointCollector) collect(ports []rules.ServicePort, all []*endpointSlice) []rules.ServicePort {
+	ports = slices.Clone(ports)
+	c.byPort = map[portKey]map[netip.AddrPort]found{}
 	for _, p := range ports {
-		byPort[portKey{p.Name, p.Protocol}] = map[netip.AddrPort]found{}
+		c.byPort[portKey{p.Name, p.Protocol}] = map[netip.AddrPort]found{}
 	}
 	for _, s := range all {
-		c := sliceConverter{problems: problems{object: s.Namespace + "/" + s.Name}, api: s, clusterIPs: clusterIPs, byPort: byPort}
-		c.convert()
-		ps.list = append(ps.list, c.list...)
+		c.problems = append(c.problems, s.problems...)
+		for i := range s.endpoints {
+			if s.endpoints[i].addr.IsValid() {
+				c.endpoint(s, i)
+			}
+		}
 	}
 	for i := range ports {
-		ports[i].Endpoints = sortedEndpoints(byPort[portKey{ports[i].Name, ports[i].Protocol}])
+		ports[i].Endpoints = sortedEndpoints(c.byPort[portKey{ports[i].Name, ports[i].Protocol}])
 	}
 	return ports
+}
+
+// endpoint adds the i-th endpoint of a slice under every port of it.
+func (c *endpointCollector) endpoint(s *endpointSlice, i int) {
+	addr := s.endpoints[i].addr
+	say := func(reason string) {
+		c.problems = append(c.problems, Problem{Object: s.key.String(), Field: addressField(i), Value: addr.String(), Reason: reason})
+	}
+	if slices.Contains(c.clusterIPs, addr) {
+		say("is the Service's own cluster IP") // which would lead nowhere: a packet is rewritten once
+		return
+	}
+	for _, p := range s.ports {
+		eps := c.byPort[p.portKey]
+		if eps == nil {
+			continue
+		}
+		ep := s.endpoints[i].at(p.port)
+		old, twice := eps[ep.Addr]
+		if twice {
+			say(fmt.Sprintf("is in slice %s already; the one that is more ready counts", old.slice))
+		}
+		if !twice || better(&ep, &old.ep) {
+			eps[ep.Addr] = found{ep, s.name}
+		}
+	}
+}
+
+// at returns an endpoint on one of its ports.
+func (e *endpoint) at(port uint16) rules.Endpoint {
+	out := rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, port), NodeName: e.node,
+		Ready: e.ready, Serving: e.serving, Terminating: e.terminating}
+	if e.hints != nil {
+		out.ZoneHints, out.NodeHints = e.hints.zones, e.hints.nodes
+	}
+	return out
 }
 
 // sortedEndpoints orders by the text of the address, as kube-proxy does.
@@ -64,131 +100,6 @@ func sortedEndpoints(in map[netip.AddrPort]found) []rules.Endpoint {
 		out[i] = sorted[i].ep
 	}
 	return out
-}
-
-type sliceConverter struct {
-	problems
-	api        *discoveryv1.EndpointSlice
-	clusterIPs []netip.Addr
-	byPort     map[portKey]map[netip.AddrPort]found
-}
-
-func (c *sliceConverter) convert() {
-	var family rules.Family
-	switch c.api.AddressType {
-	case discoveryv1.AddressTypeIPv4:
-		family = rules.IPv4
-	case discoveryv1.AddressTypeIPv6:
-		family = rules.IPv6
-	case discoveryv1.AddressTypeFQDN:
-		return
-	default:
-		c.add("addressType", string(c.api.AddressType), "must be IPv4, IPv6 or FQDN")
-		return
-	}
-	for i := range c.api.Endpoints {
-		ep := &c.api.Endpoints[i]
-		if len(ep.Addresses) == 0 {
-			c.add(fmt.Sprintf("endpoints[%d].addresses", i), "", "is empty")
-			continue
-		}
-		// All addresses of an endpoint are the same one by definition; consumers
-		// use the first.
-		field := fmt.Sprintf("endpoints[%d].addresses[0]", i)
-		addr, reason := parseUnicast(ep.Addresses[0])
-		if reason == "" && rules.FamilyOf(addr) != family {
-			reason = "is not of the slice's address type, " + string(c.api.AddressType)
-		}
-		if reason == "" && slices.Contains(c.clusterIPs, addr) {
-			reason = "is the Service's own cluster IP" // which would lead nowhere: a packet is rewritten once
-		}
-		if reason != "" {
-			c.add(field, ep.Addresses[0], reason)
-			continue
-		}
-		c.endpoint(field, addr, ep)
-	}
-	c.checkPorts()
-}
-
-// endpoint adds an address under every port of the slice.
-func (c *sliceConverter) endpoint(field string, addr netip.Addr, api *discoveryv1.Endpoint) {
-	ep := convertEndpoint(api)
-	for i := range c.api.Ports {
-		key, port, ok := slicePort(&c.api.Ports[i])
-		eps := c.byPort[key]
-		if !ok || eps == nil {
-			continue
-		}
-		ep.Addr = netip.AddrPortFrom(addr, port)
-		old, twice := eps[ep.Addr]
-		if twice {
-			c.add(field, addr.String(), fmt.Sprintf("is in slice %s already; the one that is more ready counts", old.slice))
-		}
-		if !twice || better(&ep, &old.ep) {
-			eps[ep.Addr] = found{ep, c.api.Name}
-		}
-	}
-}
-
-// slicePort returns what a slice's port is for. A port without number means all
-// ports, which a Service cannot use; one without name or protocol has the API's
-// defaults.
-func slicePort(p *discoveryv1.EndpointPort) (key portKey, port uint16, ok bool) {
-	if p.Port == nil || !validPort(*p.Port) {
-		return portKey{}, 0, false
-	}
-	key.protocol = rules.TCP
-	if p.Protocol != nil {
-		if key.protocol, ok = convertProtocol(*p.Protocol); !ok {
-			return portKey{}, 0, false
-		}
-	}
-	if p.Name != nil {
-		key.name = *p.Name
-	}
-	return key, uint16(*p.Port), true
-}
-
-func (c *sliceConverter) checkPorts() {
-	for i, p := range c.api.Ports {
-		if p.Port != nil && !validPort(*p.Port) {
-			c.add(fmt.Sprintf("ports[%d].port", i), strconv.Itoa(int(*p.Port)), reasonNotPortNumber)
-		}
-		if p.Protocol != nil {
-			if _, ok := convertProtocol(*p.Protocol); !ok {
-				c.add(fmt.Sprintf("ports[%d].protocol", i), string(*p.Protocol), "must be TCP, UDP or SCTP")
-			}
-		}
-	}
-}
-
-// convertEndpoint reads all but the address. An unknown condition counts as the
-// API says: ready, serving, not terminating.
-func convertEndpoint(api *discoveryv1.Endpoint) rules.Endpoint {
-	is := func(b *bool, unknown bool) bool {
-		if b == nil {
-			return unknown
-		}
-		return *b
-	}
-	ep := rules.Endpoint{
-		Ready:       is(api.Conditions.Ready, true),
-		Serving:     is(api.Conditions.Serving, true),
-		Terminating: is(api.Conditions.Terminating, false),
-	}
-	if api.NodeName != nil {
-		ep.NodeName = *api.NodeName
-	}
-	if api.Hints != nil {
-		for _, z := range api.Hints.ForZones {
-			ep.ZoneHints = append(ep.ZoneHints, z.Name)
-		}
-		for _, n := range api.Hints.ForNodes {
-			ep.NodeHints = append(ep.NodeHints, n.Name)
-		}
-	}
-	return ep
 }
 
 // better reports whether a says more for an address than b: of two slices one

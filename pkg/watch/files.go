@@ -204,7 +204,7 @@ func (f *Files) read(name string) (*objects, error) {
 
 // dropRepeats keeps the first object of each name.
 func (o *objects) dropRepeats() {
-	o.services = firstOfEach(o.services, keyOf, nil)
+	o.services = firstOfEach(o.services, serviceKey, nil)
 	o.slices = firstOfEach(o.slices, sliceKey, nil)
 	o.nodes = firstOfEach(o.nodes, func(n *corev1.Node) key { return key{name: n.Name} }, nil)
 	o.cidrs = firstOfEach(o.cidrs, cidrKey, nil)
@@ -212,7 +212,9 @@ func (o *objects) dropRepeats() {
 
 func cidrKey(c *networkingv1.ServiceCIDR) key { return key{name: c.Name} }
 
-func sliceKey(s *discoveryv1.EndpointSlice) key { return key{s.Namespace, s.Name} }
+func serviceKey(s *bareService) key { return s.key }
+
+func sliceKey(s *endpointSlice) key { return s.key }
 
 func firstOfEach[T any](in []T, keyOf func(T) key, repeated func(T)) []T {
 	seen := map[key]bool{}
@@ -276,11 +278,11 @@ func (f *Files) merge(order []string, files map[string]*objects) {
 		all.problems = append(all.problems, Problem{Object: k.namespace + "/" + k.name, Field: "metadata.name", Value: k.name,
 			Reason: "there is another " + kind + " of this name; the first counts"})
 	}
-	services := firstOfEach(all.services, keyOf, func(s *corev1.Service) { repeated("Service", keyOf(s)) })
-	eps := firstOfEach(all.slices, sliceKey, func(s *discoveryv1.EndpointSlice) { repeated("EndpointSlice", sliceKey(s)) })
+	services := firstOfEach(all.services, serviceKey, func(s *bareService) { repeated("Service", s.key) })
+	eps := firstOfEach(all.slices, sliceKey, func(s *endpointSlice) { repeated("EndpointSlice", s.key) })
 	for _, s := range eps {
 		if _, ok := serviceOf(s); !ok {
-			all.problems = append(all.problems, Problem{Object: s.Namespace + "/" + s.Name,
+			all.problems = append(all.problems, Problem{Object: s.key.String(),
 				Field: "metadata.labels[" + discoveryv1.LabelServiceName + "]", Reason: "is missing: the slice belongs to no Service"})
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -21,21 +20,18 @@ type key struct{ namespace, name string }
 
 func (k key) String() string { return k.namespace + "/" + k.name }
 
-func keyOf(s *corev1.Service) key { return key{s.Namespace, s.Name} }
-
 // serviceOf returns the Service that a slice belongs to; ok is false for a slice
 // that belongs to none.
-func serviceOf(s *discoveryv1.EndpointSlice) (k key, ok bool) {
-	name := s.Labels[discoveryv1.LabelServiceName]
-	return key{s.Namespace, name}, name != ""
+func serviceOf(s *endpointSlice) (k key, ok bool) {
+	return key{s.namespace, s.service}, s.service != ""
 }
 
-// joined is a Service and its slices, as they came and as they were converted.
+// joined is a Service and its slices, and what they were joined to.
 type joined struct {
-	service  *corev1.Service // nil: not seen (yet)
-	slices   map[string]*discoveryv1.EndpointSlice
-	created  time.Time
-	value    *rules.Service // as if there were no other Service
+	service  *bareService     // nil: not seen (yet)
+	slices   []*endpointSlice // sorted by name
+	created  int64            // as in bareService, when it was converted
+	value    *rules.Service   // as if there were no other Service
 	problems []Problem
 
 	settled   *rules.Service // without what other Services have
@@ -66,17 +62,17 @@ func newIndex(nodeName string) *index {
 func (x *index) at(k key) *joined {
 	j := x.services[k]
 	if j == nil {
-		j = &joined{slices: map[string]*discoveryv1.EndpointSlice{}}
+		j = &joined{}
 		x.services[k] = j
 	}
 	x.dirty[k] = true
 	return j
 }
 
-func (x *index) setService(s *corev1.Service) {
+func (x *index) setService(s *bareService) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.at(keyOf(s)).service = s
+	x.at(s.key).service = s
 }
 
 func (x *index) deleteService(k key) {
@@ -85,20 +81,39 @@ func (x *index) deleteService(k key) {
 	x.at(k).service = nil
 }
 
-func (x *index) setSlice(s *discoveryv1.EndpointSlice) {
+func (x *index) setSlice(s *endpointSlice) {
 	if k, ok := serviceOf(s); ok {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.at(k).slices[s.Name] = s
+		x.at(k).setSlice(s)
 	}
 }
 
-func (x *index) deleteSlice(s *discoveryv1.EndpointSlice) {
+func (x *index) deleteSlice(s *endpointSlice) {
 	if k, ok := serviceOf(s); ok {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		delete(x.at(k).slices, s.Name)
+		x.at(k).deleteSlice(s)
 	}
+}
+
+func (j *joined) setSlice(s *endpointSlice) {
+	if i, found := j.find(s); found {
+		j.slices[i] = s
+	} else {
+		j.slices = slices.Insert(j.slices, i, s)
+	}
+}
+
+func (j *joined) deleteSlice(s *endpointSlice) {
+	if i, found := j.find(s); found {
+		j.slices = slices.Delete(j.slices, i, i+1)
+	}
+}
+
+// find returns the place of the slice with the name of s.
+func (j *joined) find(s *endpointSlice) (i int, found bool) {
+	return slices.BinarySearchFunc(j.slices, s.name, func(o *endpointSlice, name string) int { return strings.Compare(o.name, name) })
 }
 
 // setNode takes the own Node; nil if there is none.
@@ -121,20 +136,19 @@ func (x *index) deleteServiceCIDR(c *networkingv1.ServiceCIDR) {
 }
 
 // replace takes a whole new set of objects.
-func (x *index) replace(services []*corev1.Service, eps []*discoveryv1.EndpointSlice, node *corev1.Node, cidrs []*networkingv1.ServiceCIDR) {
+func (x *index) replace(services []*bareService, eps []*endpointSlice, node *corev1.Node, cidrs []*networkingv1.ServiceCIDR) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for k := range x.services {
 		j := x.at(k)
-		j.service = nil
-		clear(j.slices)
+		j.service, j.slices = nil, nil
 	}
 	for _, s := range services {
-		x.at(keyOf(s)).service = s
+		x.at(s.key).service = s
 	}
 	for _, s := range eps {
 		if k, ok := serviceOf(s); ok {
-			x.at(k).slices[s.Name] = s
+			x.at(k).setSlice(s)
 		}
 	}
 	x.node = node
@@ -181,7 +195,7 @@ func (x *index) convert() {
 			contested(k)
 		}
 	}
-	clear(x.dirty)
+	x.dirty = map[key]bool{} // it does not stay as large as at the start
 	for k := range unsettled {
 		if j := x.services[k]; j != nil {
 			x.settle(k, j)
@@ -230,19 +244,17 @@ func (x *index) settle(k key, j *joined) {
 // convertOne keeps the old value if nothing came of the change.
 func (x *index) convertOne(k key, j *joined) {
 	if j.service == nil {
-		j.value, j.problems, j.created = nil, nil, time.Time{}
+		j.value, j.problems, j.created = nil, nil, 0
 		for _, s := range j.slices {
 			if x.reportOrphans {
-				j.problems = append(j.problems, Problem{Object: s.Namespace + "/" + s.Name,
+				j.problems = append(j.problems, Problem{Object: s.key.String(),
 					Field: "metadata.labels[" + discoveryv1.LabelServiceName + "]", Value: k.name, Reason: "there is no such Service"})
 			}
 		}
 		return
 	}
-	if t := j.service.CreationTimestamp.Time; !t.Equal(j.created) {
-		j.created = t
-	}
-	value, ps := convertService(j.service, slices.Collect(maps.Values(j.slices)))
+	j.created = j.service.created
+	value, ps := j.service.join(j.slices)
 	j.problems = ps
 	if !reflect.DeepEqual(value, j.value) {
 		j.value = value

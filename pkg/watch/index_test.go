@@ -32,8 +32,8 @@ func TestOneServiceHasAnAddress(t *testing.T) {
 		s.Ports = s.Ports[:1]
 	})
 	x := newIndex("here")
-	x.setService(victim)
-	x.setService(thief)
+	x.setService(convertService(victim))
+	x.setService(convertService(thief))
 	lost := func() string {
 		snap, ps := x.snapshot()
 		var out []string
@@ -52,14 +52,14 @@ func TestOneServiceHasAnAddress(t *testing.T) {
 		"a-thief:x node port 30080, without 1; victim:x node port 0, without 0; victim:y node port 0, without 0"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	x.deleteService(keyOf(victim))
+	x.deleteService(key{"ns", "victim"})
 	if got, want := lost(), "a-thief:x node port 30080, without 0"; got != want {
 		t.Errorf("alone: got %s\nwant %s", got, want)
 	}
-	x.setService(victim)
+	x.setService(convertService(victim))
 	younger := thief.DeepCopy()
 	younger.CreationTimestamp = metav1.NewTime(time.Unix(2e9, 0))
-	x.setService(younger)
+	x.setService(convertService(younger))
 	if got, want := lost(), "ns/a-thief spec.externalIPs 10.96.0.1:80/tcp; ns/a-thief spec.ports.nodePort 30080/tcp; "+
 		"a-thief:x node port 0, without 1; victim:x node port 30080, without 0; victim:y node port 0, without 0"; got != want {
 		t.Errorf("recreated: got  %s\nwant %s", got, want)
@@ -73,7 +73,7 @@ func TestOneServiceWithAnAddressTwice(t *testing.T) {
 	})
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.9"}}
 	x := newIndex("here")
-	x.setService(s)
+	x.setService(convertService(s))
 	snap, ps := x.snapshot()
 	if taken := snap.Services[0].Ports[0].Taken; len(ps) != 0 || len(taken) != 1 || taken[0].Role != rules.ExternalIP {
 		t.Errorf("taken %+v, said %v", taken, ps)
@@ -93,7 +93,7 @@ func TestAnyEventsEndWhereAFreshStartDoes(t *testing.T) {
 			switch rapid.IntRange(0, 4).Draw(t, "event") {
 			case 0, 1:
 				services[n] = drawRival(t, n)
-				x.setService(services[n])
+				x.setService(convertService(services[n]))
 			case 2:
 				delete(services, n)
 				x.deleteService(key{"ns", n})
@@ -101,11 +101,11 @@ func TestAnyEventsEndWhereAFreshStartDoes(t *testing.T) {
 				s := apiSlice(n+"-1", fmt.Sprintf("10.21.0.%d", rapid.IntRange(1, 3).Draw(t, "endpoint")))
 				s.Labels[discoveryv1.LabelServiceName] = n
 				eps[n] = s
-				x.setSlice(s)
+				x.setSlice(convertSlice(s))
 			case 4:
 				if s := eps[n]; s != nil {
 					delete(eps, n)
-					x.deleteSlice(s)
+					x.deleteSlice(convertSlice(s))
 				}
 			}
 			if rapid.Bool().Draw(t, "look") {
@@ -114,10 +114,10 @@ func TestAnyEventsEndWhereAFreshStartDoes(t *testing.T) {
 		}
 		fresh := newIndex("here")
 		for _, s := range services {
-			fresh.setService(s)
+			fresh.setService(convertService(s))
 		}
 		for _, s := range eps {
-			fresh.setSlice(s)
+			fresh.setSlice(convertSlice(s))
 		}
 		got, ps1 := x.snapshot()
 		want, ps2 := fresh.snapshot()
@@ -125,7 +125,7 @@ func TestAnyEventsEndWhereAFreshStartDoes(t *testing.T) {
 			t.Fatalf("got  %+v %v\nwant %+v %v", got.Services, ps1, want.Services, ps2)
 		}
 		for _, s := range services {
-			x.setService(s.DeepCopy())
+			x.setService(convertService(s.DeepCopy()))
 		}
 		again, _ := x.snapshot()
 		for i := range again.Services {
