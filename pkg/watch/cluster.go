@@ -92,8 +92,8 @@ func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
 	}{
 		{f.services.Core().V1().Services().Informer(), c.serviceHandler()},
 		{f.slices.Discovery().V1().EndpointSlices().Informer(), c.sliceHandler()},
-		{f.nodes.Core().V1().Nodes().Informer(), handler(c, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
-		{cidrs, handler(c, c.index.setServiceCIDR, c.index.deleteServiceCIDR)},
+		{f.nodes.Core().V1().Nodes().Informer(), handler(c, same, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
+		{cidrs, handler(c, same, c.index.setServiceCIDR, c.index.deleteServiceCIDR)},
 	} {
 		registration, err := i.informer.AddEventHandler(i.handler)
 		if err != nil {
@@ -111,16 +111,16 @@ func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
 }
 
 func (c *Cluster) serviceHandler() cache.ResourceEventHandler {
-	return handler(c, c.index.setService, func(s *bareService) { c.index.deleteService(s.key) })
+	return handler(c, c.index.sameService, c.index.setService, func(s *bareService) { c.index.deleteService(s.key) })
 }
 
 func (c *Cluster) sliceHandler() cache.ResourceEventHandler {
-	return handler(c, c.index.setSlice, c.index.deleteSlice)
+	return handler(c, same, c.index.setSlice, c.index.deleteSlice)
 }
 
 // handler feeds the index and signals; an update without a change that matters,
 // such as a Node's heartbeat, does neither.
-func handler[T any](c *Cluster, set, remove func(T)) cache.ResourceEventHandler {
+func handler[T any](c *Cluster, same func(a, b T) bool, set, remove func(T)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
 			if o, ok := obj.(T); ok {

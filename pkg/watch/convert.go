@@ -3,6 +3,7 @@ package watch
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,11 +24,15 @@ const (
 	reasonNotPortNumber = "must be 1 to 65535"
 )
 
-// bareService is a Service without its endpoints.
+// bareService is what counts of a Service itself.
 type bareService struct {
 	ident
-	created  int64          // microseconds, at the least if unknown
-	value    *rules.Service // nil: not ours to serve
+	created int64 // microseconds, at the least if unknown
+
+	// value is nil for a Service that is not ours to serve. Its endpoints say
+	// nothing: it is made without them, and the index puts what it made of it in
+	// its place, so that both are not kept.
+	value    *rules.Service
 	problems []Problem
 }
 
@@ -39,6 +44,23 @@ func convertService(api *corev1.Service) *bareService {
 	s.value = c.convert(s.key)
 	s.problems = c.list
 	return s
+}
+
+// same compares what is the Service's own.
+func (s *bareService) same(o *bareService) bool {
+	return s.created == o.created && slices.Equal(s.problems, o.problems) &&
+		reflect.DeepEqual(withoutEndpoints(s.value), withoutEndpoints(o.value))
+}
+
+func withoutEndpoints(s *rules.Service) *rules.Service {
+	if s == nil {
+		return nil
+	}
+	out := clone(s)
+	for i := range out.Ports {
+		out.Ports[i].Endpoints = nil
+	}
+	return out
 }
 
 // join adds the endpoints of all slices, which are sorted by name.

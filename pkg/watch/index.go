@@ -75,6 +75,14 @@ func (x *index) setService(s *bareService) {
 	x.at(s.key).service = s
 }
 
+// sameService compares two versions of a Service. It locks because the older one
+// may be in the index, which changes its value.
+func (x *index) sameService(a, b *bareService) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return a.same(b)
+}
+
 func (x *index) deleteService(k key) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -259,4 +267,5 @@ func (x *index) convertOne(k key, j *joined) {
 	if !reflect.DeepEqual(value, j.value) {
 		j.value = value
 	}
+	j.service.value = j.value
 }

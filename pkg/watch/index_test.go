@@ -146,3 +146,29 @@ func drawRival(t *rapid.T, name string) *corev1.Service {
 		s.ExternalTrafficPolicy, s.HealthCheckNodePort = "Local", rapid.SampledFrom([]int32{0, 30080}).Draw(t, "health check port")
 	})
 }
+
+// What the index makes of a Service does not make the next version of it another.
+func TestSameServiceInTheIndex(t *testing.T) {
+	api := apiService("10.96.0.1")
+	kept := convertService(api)
+	x := newIndex("here")
+	x.setService(kept)
+	x.setSlice(convertSlice(apiSlice("web-1", "10.21.0.1")))
+	x.snapshot()
+	api.ResourceVersion, api.Annotations = "7", map[string]string{"a": "b"}
+	if !x.sameService(kept, convertService(api)) {
+		t.Error("an annotation makes it another")
+	}
+	for what, change := range map[string]func(*corev1.Service){
+		"a port":           func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 },
+		"a problem":        func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"bad"} },
+		"another's now":    func(s *corev1.Service) { s.Labels = map[string]string{labelProxyName: ""} },
+		"made another day": func(s *corev1.Service) { s.CreationTimestamp = metav1.NewTime(time.Unix(1e9, 0)) },
+	} {
+		changed := api.DeepCopy()
+		change(changed)
+		if x.sameService(kept, convertService(changed)) {
+			t.Errorf("%s: the same", what)
+		}
+	}
+}

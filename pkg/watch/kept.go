@@ -61,15 +61,11 @@ func (i *ident) GetObjectMeta() metav1.Object {
 func intern(s string) string { return unique.Make(s).Value() }
 
 // same compares stripped objects without their versions.
-func same(a, b any) bool { return reflect.DeepEqual(unversioned(a), unversioned(b)) }
+func same[T any](a, b T) bool { return reflect.DeepEqual(unversioned(a), unversioned(b)) }
 
 // unversioned returns a shallow copy: the object itself belongs to the informer.
 func unversioned(obj any) any {
 	switch o := obj.(type) {
-	case *bareService:
-		c := *o
-		c.version = ""
-		return c
 	case *endpointSlice:
 		c := *o
 		c.version = ""
