@@ -1,6 +1,6 @@
 // Command bench measures svcproxy beside the real kube-proxy: how long rules
 // take to get into the kernel, what that costs, and what they cost a connection.
-// docs/performance.md says what the figures mean; "bench -h" what it needs.
+// The page that it writes says what the figures mean; "bench -h" what it needs.
 //
 // It runs itself a second time, in namespaces of its own, and everything else in
 // there: a control plane, the pods, and a network namespace for each proxy. The
