@@ -94,12 +94,13 @@ func (h *Health) LocalHandler() http.Handler {
 	return mux
 }
 
-func answer(w http.ResponseWriter, s status, ok bool) {
+// answer sends a body as JSON: 200 if all is well, else 503.
+func answer(w http.ResponseWriter, body any, ok bool) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !ok {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	// The client is gone if this fails; there is nobody left to tell.
-	_ = json.NewEncoder(w).Encode(s)
+	_ = json.NewEncoder(w).Encode(body)
 }

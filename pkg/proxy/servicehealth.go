@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -115,12 +114,6 @@ func (s *serviceHealthServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) 
 	c := s.check.Load()
 	a := serviceHealthAnswer{LocalEndpoints: c.LocalEndpoints, ServiceProxyHealthy: s.healthy()}
 	a.Service.Namespace, a.Service.Name = c.Namespace, c.Name
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(c.LocalEndpoints))
-	if c.LocalEndpoints == 0 || !a.ServiceProxyHealthy {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	// The client is gone if this fails; there is nobody left to tell.
-	_ = json.NewEncoder(w).Encode(a)
+	answer(w, a, c.LocalEndpoints > 0 && a.ServiceProxyHealthy)
 }
