@@ -122,8 +122,8 @@ func checkParsed(t interface{ Errorf(string, ...any) }, tables []rules.Table) {
 	for _, table := range tables {
 		for _, c := range table.Chains {
 			for _, r := range c.Rules {
-				if r.Unparsed != "" {
-					t.Errorf("%s %s: not understood: %s", table.Name, c.Name, r.Unparsed)
+				if x := r.Rare(); x.Unparsed != "" {
+					t.Errorf("%s %s: not understood: %s", table.Name, c.Name, x.Unparsed)
 				}
 			}
 		}
@@ -136,8 +136,8 @@ func recentLists(tables []rules.Table) []string {
 	for _, t := range tables {
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
-				if r.Recent.List != "" {
-					out = append(out, r.Recent.List)
+				if list := r.Rare().Recent.List; list != "" {
+					out = append(out, list)
 				}
 			}
 		}

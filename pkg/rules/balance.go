@@ -97,8 +97,8 @@ func (b *balancing) sticky(eps []Endpoint) []Rule {
 	rules := make([]Rule, 0, 2*len(eps))
 	for _, ep := range eps {
 		r := b.port.toEndpoint(ep)
-		r.Recent = Recent{Op: RecentCheck, List: r.Target.Name, Seconds: b.port.svc.AffinitySeconds, Reap: true}
-		rules = append(rules, r)
+		came := Recent{Op: RecentCheck, List: r.Target.Name, Seconds: b.port.svc.AffinitySeconds, Reap: true}
+		rules = append(rules, r.With(Rare{Recent: came}))
 	}
 	return rules
 }

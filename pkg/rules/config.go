@@ -89,7 +89,7 @@ func (p PodTraffic) match(r Rule, fromPod bool) Rule {
 	case p.CIDR.IsValid() && p.CIDR.Bits() > 0:
 		r.Src = AddrMatch{p.CIDR, !fromPod}
 	case p.Interface != "":
-		r.In = InterfaceMatch{p.Interface, !fromPod}
+		r = r.With(Rare{In: InterfaceMatch{p.Interface, !fromPod}})
 	}
 	return r
 }

@@ -9,7 +9,7 @@ import (
 // ParseSave reads what iptables-save prints, with or without counters, whoever
 // wrote the rules; it reads what this package renders as well. It returns every
 // table in the text, each with its chains sorted by name. A rule that holds
-// something unknown is kept as Rule.Unparsed, it is no error; a line that cannot
+// something unknown is kept as Rare.Unparsed, it is no error; a line that cannot
 // be told apart into chain and rule is one, and names the line.
 func ParseSave(text []byte, f Family) ([]Table, error) {
 	p := saveParser{family: f}

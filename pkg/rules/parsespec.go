@@ -64,9 +64,9 @@ func parseSpec(spec string, f Family) (Rule, error) {
 		p.option()
 	}
 	if !p.unknown && p.complete() {
-		return p.rule, nil
+		return p.rule.With(p.rare), nil
 	}
-	return Rule{Unparsed: strings.TrimSpace(spec), Target: Target{Name: targetOf(words)}}, nil
+	return Rule{}.to(targetOf(words)).With(Rare{Unparsed: strings.TrimSpace(spec)}), nil
 }
 
 func targetOf(words []string) string {
@@ -84,20 +84,21 @@ type specParser struct {
 	family  Family
 	words   []string
 	rule    Rule
+	rare    Rare
 	seen    []string // a dozen at most
 	unknown bool
 }
 
 // complete reports whether the options read make sense together.
 func (p *specParser) complete() bool {
-	r := &p.rule
+	r, x := &p.rule, &p.rare
 	switch {
 	case r.DstPort != (PortRange{}) && r.Protocol == "",
 		r.Target.Name == DNAT && !r.Target.ToDestination.IsValid(),
-		r.Target.Name == MarkTarget && r.Target.SetMark == (MarkUpdate{}),
+		r.Target.Name == MarkTarget && x.SetMark == (MarkUpdate{}),
 		p.saw("--probability") != p.saw("--mode"),
-		(r.Recent.Op == RecentNone) != (r.Recent.List == ""),
-		r.Recent.Op != RecentCheck && (r.Recent.Seconds != 0 || r.Recent.Reap):
+		(x.Recent.Op == RecentNone) != (x.Recent.List == ""),
+		x.Recent.Op != RecentCheck && (x.Recent.Seconds != 0 || x.Recent.Reap):
 		return false
 	}
 	return true
@@ -135,19 +136,19 @@ func (p *specParser) option() {
 
 // negatable reads the options that can follow an exclamation mark.
 func (p *specParser) negatable(opt string, not bool) bool {
-	r := &p.rule
+	r, x := &p.rule, &p.rare
 	switch opt {
 	case "-s":
 		r.Src = AddrMatch{p.prefix(), not}
 	case "-d":
 		r.Dst = AddrMatch{p.prefix(), not}
 	case "-i":
-		r.In = InterfaceMatch{p.next(), not}
+		x.In = InterfaceMatch{p.next(), not}
 	case "--ctstate":
-		r.State = StateMatch{p.states(), not}
+		x.State = StateMatch{p.states(), not}
 	case "--mark":
 		v, m := p.markAndMask()
-		r.Mark = MarkMatch{v, m, not}
+		x.Mark = MarkMatch{v, m, not}
 		p.unknown = p.unknown || m == 0
 	default:
 		return false
@@ -157,7 +158,7 @@ func (p *specParser) negatable(opt string, not bool) bool {
 
 // match reads the options that cannot be negated here.
 func (p *specParser) match(opt string) bool {
-	r := &p.rule
+	r, x := &p.rule, &p.rare
 	switch opt {
 	case "-p":
 		r.Protocol = p.protocol()
@@ -176,20 +177,20 @@ func (p *specParser) match(opt string) bool {
 	case "--probability":
 		r.Statistic = p.probability()
 	case "--set":
-		r.Recent.Op = p.recentOp(RecentSet)
+		x.Recent.Op = p.recentOp(RecentSet)
 	case "--rcheck":
-		r.Recent.Op = p.recentOp(RecentCheck)
+		x.Recent.Op = p.recentOp(RecentCheck)
 	case "--seconds":
-		r.Recent.Seconds = p.number()
+		x.Recent.Seconds = p.number()
 	case "--reap":
-		r.Recent.Reap = true
+		x.Recent.Reap = true
 	case "--name":
-		r.Recent.List = p.next()
+		x.Recent.List = p.next()
 	case "--mask":
 		p.fullMask()
 	case "--rsource":
 	case "--nfacct-name":
-		r.NFAcct = p.next()
+		x.NFAcct = p.next()
 	default:
 		return false
 	}
@@ -197,7 +198,7 @@ func (p *specParser) match(opt string) bool {
 }
 
 func (p *specParser) target(opt string) bool {
-	t := &p.rule.Target
+	t, x := &p.rule.Target, &p.rare
 	switch opt {
 	case "-j":
 		t.Name = p.next()
@@ -206,12 +207,12 @@ func (p *specParser) target(opt string) bool {
 	case "--to-destination":
 		t.ToDestination = p.addrPort()
 	case "--set-xmark", "--set-mark", "--or-mark", "--xor-mark", "--and-mark":
-		t.SetMark = p.markUpdate(opt)
+		x.SetMark = p.markUpdate(opt)
 	case "--random-fully":
-		t.RandomFully = true
+		x.RandomFully = true
 	case "--reject-with":
-		if t.RejectWith = p.next(); t.RejectWith == defaultReject(p.family) {
-			t.RejectWith = ""
+		if x.RejectWith = p.next(); x.RejectWith == defaultReject(p.family) {
+			x.RejectWith = ""
 		}
 	default:
 		return false
@@ -346,7 +347,7 @@ func (p *specParser) probability() Probability {
 
 // recentOp takes the operation of a recent match: there can be only one.
 func (p *specParser) recentOp(op RecentOp) RecentOp {
-	if p.rule.Recent.Op != RecentNone {
+	if p.rare.Recent.Op != RecentNone {
 		p.unknown = true
 	}
 	return op

@@ -121,11 +121,12 @@ func TestChangesEndWhereAFreshLoadDoes(t *testing.T) {
 
 // Rules of others in a shared chain outlive every change of ours.
 func TestSharedChainKeepsOthersRules(t *testing.T) {
-	theirs := Rule{Unparsed: "-m mark --mark 0x8000/0x8000 -m owner --uid-owner 7 -j DROP", Target: Target{Name: Drop}}
+	const spec = "-m mark --mark 0x8000/0x8000 -m owner --uid-owner 7 -j DROP"
+	theirs := Rule{}.to(Drop).With(Rare{Unparsed: spec})
 	have := &Ruleset{Family: IPv4, Tables: []Table{{Name: Filter, Chains: []*Chain{{Name: chainKubeFirewall, Rules: []Rule{theirs}}}}}}
 	want := Build(snapshot(), testConfig(IPv4))
 	text := string(RenderPlan(NewPlan(have, want, 0)))
-	for _, rule := range []string{theirs.Unparsed, "block incoming localnet connections"} {
+	for _, rule := range []string{spec, "block incoming localnet connections"} {
 		if !strings.Contains(text, "-A KUBE-FIREWALL ") || !strings.Contains(text, rule) {
 			t.Errorf("not written: %s\n%s", rule, text)
 		}

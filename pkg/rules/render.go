@@ -98,14 +98,15 @@ func (r Rule) String() string {
 // appendSpec appends a rule's matches and target, each word behind a space, in
 // the order in which iptables-save prints them.
 func appendSpec(b []byte, f Family, r *Rule) []byte {
-	if r.Unparsed != "" {
-		return append(append(b, ' '), r.Unparsed...)
+	x := r.Rare()
+	if x.Unparsed != "" {
+		return append(append(b, ' '), x.Unparsed...)
 	}
-	b = appendHeader(b, r)
+	b = appendHeader(b, r, &x)
 	if r.Comment != "" {
 		b = appendQuoted(append(b, " -m comment --comment "...), r.Comment)
 	}
-	b = appendMatches(b, r)
+	b = appendMatches(b, r, &x)
 	if r.DstPort != (PortRange{}) {
 		b = append(append(append(b, " -m "...), r.Protocol...), " --dport "...)
 		b = strconv.AppendUint(b, uint64(r.DstPort.First), 10)
@@ -113,17 +114,17 @@ func appendSpec(b []byte, f Family, r *Rule) []byte {
 			b = strconv.AppendUint(append(b, ':'), uint64(r.DstPort.Last), 10)
 		}
 	}
-	if r.NFAcct != "" {
-		b = append(append(b, " -m nfacct --nfacct-name "...), r.NFAcct...)
+	if x.NFAcct != "" {
+		b = append(append(b, " -m nfacct --nfacct-name "...), x.NFAcct...)
 	}
-	return appendTarget(b, f, &r.Target)
+	return appendTarget(b, f, &r.Target, &x)
 }
 
-func appendHeader(b []byte, r *Rule) []byte {
+func appendHeader(b []byte, r *Rule, x *Rare) []byte {
 	b = appendAddr(b, " -s ", r.Src)
 	b = appendAddr(b, " -d ", r.Dst)
-	if r.In.Name != "" {
-		b = append(append(appendNot(b, r.In.Not), " -i "...), r.In.Name...)
+	if x.In.Name != "" {
+		b = append(append(appendNot(b, x.In.Not), " -i "...), x.In.Name...)
 	}
 	if r.Protocol != "" {
 		b = append(append(b, " -p "...), r.Protocol...)
@@ -145,7 +146,7 @@ func appendAddr(b []byte, flag string, m AddrMatch) []byte {
 	return m.Prefix.AppendTo(append(appendNot(b, m.Not), flag...))
 }
 
-func appendMatches(b []byte, r *Rule) []byte {
+func appendMatches(b []byte, r *Rule, x *Rare) []byte {
 	if r.SrcLocal || r.DstLocal {
 		b = append(b, " -m addrtype"...)
 	}
@@ -155,22 +156,22 @@ func appendMatches(b []byte, r *Rule) []byte {
 	if r.DstLocal {
 		b = append(b, " --dst-type LOCAL"...)
 	}
-	if r.State.States != 0 {
-		b = append(appendNot(append(b, " -m conntrack"...), r.State.Not), " --ctstate "...)
-		b = append(b, r.State.States.String()...)
+	if x.State.States != 0 {
+		b = append(appendNot(append(b, " -m conntrack"...), x.State.Not), " --ctstate "...)
+		b = append(b, x.State.States.String()...)
 	}
-	if r.Mark.Mask != 0 {
-		b = append(appendNot(append(b, " -m mark"...), r.Mark.Not), " --mark "...)
-		b = appendHex(b, r.Mark.Value)
-		if r.Mark.Mask != math.MaxUint32 {
-			b = appendHex(append(b, '/'), r.Mark.Mask)
+	if x.Mark.Mask != 0 {
+		b = append(appendNot(append(b, " -m mark"...), x.Mark.Not), " --mark "...)
+		b = appendHex(b, x.Mark.Value)
+		if x.Mark.Mask != math.MaxUint32 {
+			b = appendHex(append(b, '/'), x.Mark.Mask)
 		}
 	}
 	if r.Statistic != 0 {
 		b = append(b, " -m statistic --mode random --probability "...)
 		b = appendProbability(b, r.Statistic)
 	}
-	return appendRecent(b, r.Recent)
+	return appendRecent(b, x.Recent)
 }
 
 // appendProbability writes kube-proxy's ten digits of 1/n where they read back as
@@ -203,7 +204,7 @@ func appendRecent(b []byte, r Recent) []byte {
 	return append(b, " --rsource"...)
 }
 
-func appendTarget(b []byte, f Family, t *Target) []byte {
+func appendTarget(b []byte, f Family, t *Target, x *Rare) []byte {
 	if t.Name == "" {
 		return b
 	}
@@ -217,16 +218,16 @@ func appendTarget(b []byte, f Family, t *Target) []byte {
 	case DNAT:
 		b = t.ToDestination.AppendTo(append(b, " --to-destination "...))
 	case MarkTarget:
-		b = appendHex(append(b, " --set-xmark "...), t.SetMark.Value)
-		b = appendHex(append(b, '/'), t.SetMark.Mask)
+		b = appendHex(append(b, " --set-xmark "...), x.SetMark.Value)
+		b = appendHex(append(b, '/'), x.SetMark.Mask)
 	case Masquerade:
-		if t.RandomFully {
+		if x.RandomFully {
 			b = append(b, " --random-fully"...)
 		}
 	case Reject:
 		b = append(b, " --reject-with "...)
-		if t.RejectWith != "" {
-			b = append(b, t.RejectWith...)
+		if x.RejectWith != "" {
+			b = append(b, x.RejectWith...)
 		} else {
 			b = append(b, defaultReject(f)...)
 		}

@@ -3,6 +3,7 @@ package rules
 import (
 	"math"
 	"net/netip"
+	"unique"
 )
 
 // Rule is one iptables rule: a conjunction of matches, then what to do. The
@@ -10,24 +11,51 @@ import (
 // every field is in the form the kernel keeps it in, whatever text it came from.
 type Rule struct {
 	Src, Dst  AddrMatch
-	In        InterfaceMatch
 	Protocol  Protocol
-	DstPort   PortRange
 	Comment   string
+	DstPort   PortRange
+	Statistic Probability
 	SrcLocal  bool // -m addrtype --src-type LOCAL
 	DstLocal  bool // -m addrtype --dst-type LOCAL
-	State     StateMatch
-	Mark      MarkMatch
-	Statistic Probability
-	Recent    Recent
-	NFAcct    string // -m nfacct: count the packet in this object, which must exist
 	Target    Target
+	rare      unique.Handle[Rare] // its zero value: the zero Rare
+}
+
+// Rare is what few rules have. Rules hold a handle of it: a cluster of 10,000
+// Services has 80,000 rules, which this makes smaller by a third.
+type Rare struct {
+	In     InterfaceMatch
+	State  StateMatch
+	Mark   MarkMatch
+	Recent Recent
+	NFAcct string // -m nfacct: count the packet in this object, which must exist
+
+	SetMark     MarkUpdate // of the target MARK
+	RandomFully bool       // of the target MASQUERADE
+	RejectWith  string     // of the target REJECT; empty: port unreachable, the default
 
 	// Unparsed is the whole specification of a rule that holds something this
 	// package does not know; only Target.Name is filled in besides. Such a rule
 	// belongs to somebody else and equals none of ours; it is rendered only where a
 	// chain that holds it is written again.
 	Unparsed string
+}
+
+// Rare returns the parts that few rules have.
+func (r *Rule) Rare() Rare {
+	if r.rare == (unique.Handle[Rare]{}) {
+		return Rare{}
+	}
+	return r.rare.Value()
+}
+
+// With returns the rule with these parts in place of those it had.
+func (r Rule) With(x Rare) Rule {
+	r.rare = unique.Handle[Rare]{}
+	if x != (Rare{}) {
+		r.rare = unique.Make(x)
+	}
+	return r
 }
 
 // AddrMatch matches the source or destination address.
@@ -112,9 +140,6 @@ type Target struct {
 	Goto bool   // -g instead of -j
 
 	ToDestination netip.AddrPort // DNAT
-	SetMark       MarkUpdate     // MARK
-	RandomFully   bool           // MASQUERADE
-	RejectWith    string         // REJECT; empty: port unreachable, the default
 }
 
 // MarkUpdate is MARK's --set-xmark: clear the bits of Mask, then xor Value.

@@ -12,7 +12,7 @@ import (
 func scaffoldJumps(cfg *Config) []Jump {
 	isNew := StateMatch{States: StateNew}
 	jump := func(t TableName, from, to, comment string, state StateMatch) Jump {
-		return Jump{t, from, Rule{Comment: comment, State: state}.to(to)}
+		return Jump{t, from, Rule{Comment: comment}.With(Rare{State: state}).to(to)}
 	}
 	const (
 		external = "kubernetes externally-visible service portals"
@@ -47,8 +47,8 @@ func scaffoldJumps(cfg *Config) []Jump {
 // markMasq is nat KUBE-MARK-MASQ: it marks a packet, whose source
 // KUBE-POSTROUTING will then rewrite.
 func markMasq(cfg *Config) *Chain {
-	set := Target{Name: MarkTarget, SetMark: MarkUpdate{cfg.MasqueradeMark, cfg.MasqueradeMark}}
-	return &Chain{Name: chainMarkMasq, Rules: []Rule{{Target: set}}}
+	set := Rule{}.to(MarkTarget).With(Rare{SetMark: MarkUpdate{cfg.MasqueradeMark, cfg.MasqueradeMark}})
+	return &Chain{Name: chainMarkMasq, Rules: []Rule{set}}
 }
 
 // postrouting is nat KUBE-POSTROUTING: it rewrites the source of marked packets,
@@ -57,12 +57,9 @@ func markMasq(cfg *Config) *Chain {
 func postrouting(cfg *Config) *Chain {
 	mark := cfg.MasqueradeMark
 	return &Chain{Name: chainPostrouting, Rules: []Rule{
-		{Mark: MarkMatch{Value: mark, Mask: mark, Not: true}, Target: Target{Name: Return}},
-		{Target: Target{Name: MarkTarget, SetMark: MarkUpdate{Value: mark}}},
-		{
-			Comment: "kubernetes service traffic requiring SNAT",
-			Target:  Target{Name: Masquerade, RandomFully: true},
-		},
+		Rule{}.to(Return).With(Rare{Mark: MarkMatch{Value: mark, Mask: mark, Not: true}}),
+		Rule{}.to(MarkTarget).With(Rare{SetMark: MarkUpdate{Value: mark}}),
+		Rule{Comment: "kubernetes service traffic requiring SNAT"}.to(Masquerade).With(Rare{RandomFully: true}),
 	}}
 }
 
@@ -71,17 +68,13 @@ func postrouting(cfg *Config) *Chain {
 func forward(cfg *Config) *Chain {
 	c := &Chain{Name: chainForward}
 	if cfg.DropInvalid {
-		c.Rules = append(c.Rules, Rule{State: StateMatch{States: StateInvalid}}.to(Drop))
+		c.Rules = append(c.Rules, Rule{}.to(Drop).With(Rare{State: StateMatch{States: StateInvalid}}))
 	}
 	c.Rules = append(c.Rules,
-		Rule{
-			Comment: "kubernetes forwarding rules",
-			Mark:    MarkMatch{Value: cfg.MasqueradeMark, Mask: cfg.MasqueradeMark},
-		}.to(Accept),
-		Rule{
-			Comment: "kubernetes forwarding conntrack rule",
-			State:   StateMatch{States: StateRelated | StateEstablished},
-		}.to(Accept))
+		Rule{Comment: "kubernetes forwarding rules"}.to(Accept).
+			With(Rare{Mark: MarkMatch{Value: cfg.MasqueradeMark, Mask: cfg.MasqueradeMark}}),
+		Rule{Comment: "kubernetes forwarding conntrack rule"}.to(Accept).
+			With(Rare{State: StateMatch{States: StateRelated | StateEstablished}}))
 	return c
 }
 
@@ -140,10 +133,10 @@ func localhostGuard() *Chain {
 		Comment: "block incoming localnet connections",
 		Src:     AddrMatch{local, true},
 		Dst:     AddrMatch{Prefix: local},
-		State:   StateMatch{StateRelated | StateEstablished | StateDNAT, true},
 		Target:  Target{Name: Drop},
 	}
-	return &Chain{Name: chainKubeFirewall, Rules: []Rule{drop}}
+	others := Rare{State: StateMatch{StateRelated | StateEstablished | StateDNAT, true}}
+	return &Chain{Name: chainKubeFirewall, Rules: []Rule{drop.With(others)}}
 }
 
 // refuseServiceNetwork is what stands last in filter KUBE-SERVICES: a packet that

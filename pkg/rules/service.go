@@ -349,7 +349,7 @@ func (p *portRules) endpoints() {
 			Target:   Target{Name: DNAT, ToDestination: ep.Addr},
 		}
 		if p.svc.AffinitySeconds != 0 {
-			dnat.Recent = Recent{Op: RecentSet, List: name}
+			dnat = dnat.With(Rare{Recent: Recent{Op: RecentSet, List: name}})
 		}
 		hairpin := Rule{Comment: comment, Src: AddrMatch{Prefix: only(addr)}}
 		p.out.chains = append(p.out.chains, &Chain{Name: name, Rules: []Rule{hairpin.to(chainMarkMasq), dnat}})

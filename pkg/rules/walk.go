@@ -190,10 +190,11 @@ func (w *walker) run(t TableName, c *Chain, s state, depth int) ([]state, error)
 // rule returns what becomes of s at one rule; a branch without verdict goes on
 // to the next one.
 func (w *walker) rule(t TableName, r *Rule, s state, depth int) ([]state, error) {
-	if r.Unparsed != "" {
-		return nil, fmt.Errorf("not understood: %s", r.Unparsed)
+	x := r.Rare()
+	if x.Unparsed != "" {
+		return nil, fmt.Errorf("not understood: %s", x.Unparsed)
 	}
-	if !w.matches(r, &s) {
+	if !w.matches(r, &x, &s) {
 		return []state{s}, nil
 	}
 	if r.Statistic == 0 || r.Statistic == certain {
@@ -216,7 +217,8 @@ func (w *walker) target(t TableName, r *Rule, s state, depth int) ([]state, erro
 	case Masquerade:
 		s.masqueraded, s.verdict = true, Accept
 	case MarkTarget:
-		s.mark = s.mark&^r.Target.SetMark.Mask ^ r.Target.SetMark.Value
+		set := r.Rare().SetMark
+		s.mark = s.mark&^set.Mask ^ set.Value
 	default:
 		c := w.chain(t, name)
 		if c == nil {
@@ -235,17 +237,17 @@ func (w *walker) target(t TableName, r *Rule, s state, depth int) ([]state, erro
 	return []state{s}, nil
 }
 
-func (w *walker) matches(r *Rule, s *state) bool {
+func (w *walker) matches(r *Rule, x *Rare, s *state) bool {
 	return matchAddr(r.Src, w.packet.Src.Addr()) &&
 		matchAddr(r.Dst, s.dst.Addr()) &&
-		matchInterface(r.In, w.packet.In) &&
+		matchInterface(x.In, w.packet.In) &&
 		(r.Protocol == "" || r.Protocol == w.packet.Protocol) &&
 		(r.DstPort == PortRange{} || r.DstPort.First <= s.dst.Port() && s.dst.Port() <= r.DstPort.Last) &&
 		(!r.SrcLocal || w.host.local(w.packet.Src.Addr())) &&
 		(!r.DstLocal || w.host.local(s.dst.Addr())) &&
-		matchState(r.State, s) &&
-		(r.Mark.Mask == 0 || (s.mark&r.Mark.Mask == r.Mark.Value) != r.Mark.Not) &&
-		(r.Recent.Op != RecentCheck || slices.Contains(w.packet.Seen, r.Recent.List))
+		matchState(x.State, s) &&
+		(x.Mark.Mask == 0 || (s.mark&x.Mark.Mask == x.Mark.Value) != x.Mark.Not) &&
+		(x.Recent.Op != RecentCheck || slices.Contains(w.packet.Seen, x.Recent.List))
 }
 
 func matchAddr(m AddrMatch, a netip.Addr) bool {

@@ -183,9 +183,9 @@ func FuzzFiles(f *testing.F) {
 func unparsed(tables []rules.Table) string {
 	for _, table := range tables {
 		for _, c := range table.Chains {
-			i := slices.IndexFunc(c.Rules, func(r rules.Rule) bool { return r.Unparsed != "" })
+			i := slices.IndexFunc(c.Rules, func(r rules.Rule) bool { return r.Rare().Unparsed != "" })
 			if i >= 0 {
-				return c.Rules[i].Unparsed
+				return c.Rules[i].Rare().Unparsed
 			}
 		}
 	}
