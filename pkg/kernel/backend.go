@@ -147,12 +147,8 @@ func inspect(ctx context.Context, run runner, b Backend, families []rules.Family
 			errs = append(errs, err)
 			continue
 		}
-		for _, name := range tablesInUse(f, b) {
-			text, err := output(ctx, run, tools.save, "-t", name)
-			if err != nil {
-				continue
-			}
-			u.count(commandName(f)+" "+name, text)
+		if text, err := output(ctx, run, tools.save); err == nil {
+			u.count(commandName(f), text)
 		}
 	}
 	if len(errs) == len(families) {
@@ -161,12 +157,18 @@ func inspect(ctx context.Context, run runner, b Backend, families []rules.Family
 	return u, nil
 }
 
-func (u *use) count(table string, text []byte) {
-	before := u.rules
+// count takes in what command's save printed.
+func (u *use) count(command string, text []byte) {
+	table := ""
 	for line := range strings.Lines(string(text)) {
 		switch {
+		case strings.HasPrefix(line, "*"):
+			table = command + " " + strings.TrimSpace(line[1:])
 		case strings.HasPrefix(line, "-A "):
 			u.rules++
+			if !slices.Contains(u.tables, table) {
+				u.tables = append(u.tables, table)
+			}
 		case strings.HasPrefix(line, ":"):
 			name, _, _ := strings.Cut(line[1:], " ")
 			if slices.Contains(hintChains, name) {
@@ -174,26 +176,15 @@ func (u *use) count(table string, text []byte) {
 			}
 		}
 	}
-	if u.rules > before {
-		u.tables = append(u.tables, table)
-	}
 }
 
-// tablesInUse lists the tables to look into. The legacy commands create a table
-// by reading it, so only those that the kernel says it has are read.
-func tablesInUse(f rules.Family, b Backend) []string {
-	all := []string{"mangle", "nat", "filter"}
-	if b == NFT {
-		return all
-	}
+// hasLegacyTables reports whether anybody has used the legacy commands. Most of
+// them create a table by looking at it.
+func hasLegacyTables(f rules.Family) bool {
 	path := "/proc/thread-self/net/ip_tables_names"
 	if f == rules.IPv6 {
 		path = "/proc/thread-self/net/ip6_tables_names"
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil // the kernel has no legacy tables
-	}
-	names := strings.Fields(string(text))
-	return slices.DeleteFunc(all, func(t string) bool { return !slices.Contains(names, t) })
+	names, err := os.ReadFile(path)
+	return err == nil && len(names) > 0
 }

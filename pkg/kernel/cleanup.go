@@ -19,7 +19,7 @@ func Cleanup(ctx context.Context, families []rules.Family) error {
 	var errs []error
 	for _, b := range []Backend{NFT, Legacy} {
 		for _, f := range families {
-			if len(tablesInUse(f, b)) == 0 {
+			if b == Legacy && !hasLegacyTables(f) {
 				continue
 			}
 			t, err := New(f, b)

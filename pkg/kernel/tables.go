@@ -69,21 +69,19 @@ func (t *Tables) Read(ctx context.Context) (*rules.Ruleset, error) {
 	return rules.Own(t.family, all), nil
 }
 
-// readAll returns both tables, with everybody's chains.
+// readAll returns every table that exists, with everybody's chains. One command
+// prints them all: iptables-nft-save reads the whole ruleset whichever table it is
+// asked for, and the legacy one creates a table that it is asked for.
 func (t *Tables) readAll(ctx context.Context) ([]rules.Table, error) {
-	var all []rules.Table
-	for _, name := range rules.Tables() {
-		text, err := output(ctx, t.run, t.tools.save, "-t", string(name))
-		if err != nil {
-			return nil, err
-		}
-		tables, err := rules.ParseSave(text, t.family)
-		if err != nil {
-			return nil, fmt.Errorf("%s -t %s: %w", t.tools.save, name, err)
-		}
-		all = append(all, tables...)
+	text, err := output(ctx, t.run, t.tools.save)
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	tables, err := rules.ParseSave(text, t.family)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.tools.save, err)
+	}
+	return tables, nil
 }
 
 // Apply carries out a plan, one transaction after the other, then inserts its
