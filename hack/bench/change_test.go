@@ -67,7 +67,9 @@ func changeOne(b *testing.B, tables *kernel.Tables, backend string, services int
 		want := builder.Build(snap)
 		if whole {
 			plan := rules.NewPlan(&rules.Ruleset{}, want, 0)
-			plan.Jumps = nil
+			for i := range plan.Transactions {
+				plan.Transactions[i].Jumps = nil // they are there
+			}
 			cmd := exec.Command("iptables-"+backend+"-restore", "-w", "5", "--noflush")
 			cmd.Stdin = bytes.NewReader(rules.RenderPlan(plan))
 			if out, err := cmd.CombinedOutput(); err != nil {

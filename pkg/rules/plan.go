@@ -8,7 +8,7 @@ import "slices"
 type Plan struct {
 	Family       Family
 	Transactions []Transaction
-	Jumps        []Jump // missing in the kernel, in the order in which to insert each at the head of its chain
+	Jumps        []Jump // missing, and in no transaction: to be inserted after them, each at the head of its chain, in this order
 }
 
 // Transaction is the content of one restore: one table, committed whole or not at all.
@@ -16,6 +16,7 @@ type Transaction struct {
 	Table  TableName
 	Write  []*Chain // created or replaced
 	Delete []string // emptied and removed; nothing refers to them any more
+	Jumps  []Jump   // to be inserted at the heads of built-in chains, in this order
 }
 
 // Empty reports whether there is nothing to do.
@@ -30,7 +31,7 @@ func (p *Plan) Empty() bool { return len(p.Transactions) == 0 && len(p.Jumps) ==
 // it, and forgets to refuse only after nat serves. A refusal that comes early or
 // stays long does no harm: what nat serves no longer has the address it is for.
 func NewPlan(have, want *Ruleset, maxChains int) *Plan {
-	p := &Plan{Family: want.Family, Jumps: missingJumps(have.Jumps, want.Jumps)}
+	p := &Plan{Family: want.Family}
 	filter := changes(have.Table(Filter), want.Table(Filter))
 	before, after := splitFilter(have.Table(Filter), filter)
 	nat := changes(have.Table(Nat), want.Table(Nat))
@@ -42,13 +43,39 @@ func NewPlan(have, want *Ruleset, maxChains int) *Plan {
 		p.add(tx)
 	}
 	p.add(after)
+	for _, t := range Tables() {
+		p.jump(t, have.Jumps, want.Jumps)
+	}
 	return p
+}
+
+// jump adds the jumps that a table misses. Where it has none, its last transaction
+// brings them: in a full table of the legacy backend a command for each takes as
+// long as a load, since each copies the table. Else somebody has taken some away, may
+// do so again at any time, and a command can look before it inserts.
+func (p *Plan) jump(t TableName, have, want []Jump) {
+	have, want = jumpsOf(t, have), jumpsOf(t, want)
+	last := -1
+	for i := range p.Transactions {
+		if p.Transactions[i].Table == t {
+			last = i
+		}
+	}
+	if len(have) == 0 && last >= 0 {
+		p.Transactions[last].Jumps = want
+		return
+	}
+	p.Jumps = append(p.Jumps, missingJumps(have, want)...)
 }
 
 func (p *Plan) add(tx Transaction) {
 	if len(tx.Write) > 0 || len(tx.Delete) > 0 {
 		p.Transactions = append(p.Transactions, tx)
 	}
+}
+
+func jumpsOf(t TableName, jumps []Jump) []Jump {
+	return slices.DeleteFunc(slices.Clone(jumps), func(j Jump) bool { return j.Table != t })
 }
 
 func missingJumps(have, want []Jump) []Jump {

@@ -8,44 +8,28 @@ import (
 )
 
 // RenderTransaction returns a transaction as input for iptables-restore
-// --noflush: the chains it writes or deletes, emptied; their rules; the
-// deletions. Jumps from built-in chains are not in it: a restore cannot insert
-// one only if it is missing.
+// --noflush: the chains it writes or deletes, emptied; its jumps; the chains'
+// rules; the deletions.
 func RenderTransaction(f Family, tx *Transaction) []byte {
-	return appendTransaction(nil, f, tx, nil)
+	return appendTransaction(nil, f, tx)
 }
 
 // RenderPlan returns a whole plan as text that can be read by people and piped
-// into iptables-restore --noflush: every transaction, and each table's jumps in
-// its last one.
+// into iptables-restore --noflush.
 func RenderPlan(p *Plan) []byte {
-	last := map[TableName]int{}
-	for i := range p.Transactions {
-		last[p.Transactions[i].Table] = i
-	}
 	var buf []byte
 	for i := range p.Transactions {
-		tx := &p.Transactions[i]
-		var jumps []Jump
-		if last[tx.Table] == i {
-			jumps = p.jumpsOf(tx.Table)
+		buf = appendTransaction(buf, p.Family, &p.Transactions[i])
+	}
+	for _, t := range Tables() {
+		if jumps := jumpsOf(t, p.Jumps); len(jumps) > 0 {
+			buf = appendTransaction(buf, p.Family, &Transaction{Table: t, Jumps: jumps})
 		}
-		buf = appendTransaction(buf, p.Family, tx, jumps)
 	}
 	return buf
 }
 
-func (p *Plan) jumpsOf(t TableName) []Jump {
-	var out []Jump
-	for _, j := range p.Jumps {
-		if j.Table == t {
-			out = append(out, j)
-		}
-	}
-	return out
-}
-
-func appendTransaction(b []byte, f Family, tx *Transaction, jumps []Jump) []byte {
+func appendTransaction(b []byte, f Family, tx *Transaction) []byte {
 	b = append(b, '*')
 	b = append(b, tx.Table...)
 	b = append(b, '\n')
@@ -55,7 +39,7 @@ func appendTransaction(b []byte, f Family, tx *Transaction, jumps []Jump) []byte
 	for _, name := range tx.Delete {
 		b = appendDeclaration(b, name)
 	}
-	for _, j := range jumps {
+	for _, j := range tx.Jumps {
 		b = append(append(b, "-I "...), j.Chain...)
 		b = append(appendSpec(b, f, &j.Rule), '\n')
 	}
