@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 )
@@ -50,14 +51,15 @@ var sharedChains = []shared{
 	{Filter, chainNodePorts, treeNodePorts, func(s *serviceRules) []Rule { return s.filterNodePorts }, nil},
 }
 
-// largeCluster is the number of endpoints from which on their rules bear no
-// comments, as in kube-proxy: in the legacy table a comment takes more room than
-// the rest of its rule, and each change copies the table.
+// largeCluster is the number of endpoints from which on the rules behind
+// KUBE-SERVICES are terse, as in kube-proxy: no comments, and no match that is met
+// anyhow. Each change of a legacy table copies it, and there a comment takes more
+// room than the rest of its rule.
 const largeCluster = 1000
 
 // Build returns the ruleset for the snapshot.
 func (b *Builder) Build(snap *Snapshot) *Ruleset {
-	terse := snap.endpoints(b.asked.Family) > largeCluster
+	terse := snap.endpoints(b.asked.Family) > cmp.Or(b.asked.large, largeCluster)
 	anew := b.snap == nil || terse != b.cfg.terse || !reflect.DeepEqual(b.node, snap.Node)
 	if anew {
 		b.start(snap.Node, terse)

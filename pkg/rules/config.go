@@ -20,8 +20,9 @@ type Config struct {
 	// endpoint here, instead of dropping it as kube-proxy does (kubernetes#121371).
 	RejectWithoutLocal bool
 
-	terse bool // the rules of endpoints bear no comments; see Builder.Build
+	terse bool // rules say no more than they must; see Builder.Build
 	leaf  int  // see leafSize; 0: that; tests make trees of few rules
+	large int  // see largeCluster; 0: that
 }
 
 // NodePortAddresses says on which of the node's addresses node ports are open.

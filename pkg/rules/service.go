@@ -310,7 +310,7 @@ func (p *portRules) balancers() {
 func (p *portRules) balancer(local bool, eps []Endpoint) {
 	c := &Chain{Name: p.policyChain(local)}
 	if p.svc.InternalTrafficLocal == local && p.reachableFromInside() {
-		r := p.to(p.clusterIPs[0], "cluster IP").to(chainMarkMasq)
+		r := p.toClusterIP().to(chainMarkMasq)
 		switch {
 		case p.cfg.MasqueradeAll:
 			c.Rules = append(c.Rules, r)
@@ -321,6 +321,19 @@ func (p *portRules) balancer(local bool, eps []Endpoint) {
 	rules, buckets := balance(p, local, eps)
 	c.Rules = append(c.Rules, rules...)
 	p.out.chains = append(append(p.out.chains, c), buckets...)
+}
+
+// toClusterIP matches what came by the cluster IP, in a chain to which external
+// addresses may lead too.
+func (p *portRules) toClusterIP() Rule {
+	if p.cfg.terse && !p.reachableFromOutside() {
+		return Rule{}
+	}
+	r := p.to(p.clusterIPs[0], "cluster IP")
+	if p.cfg.terse {
+		r.Comment = ""
+	}
+	return r
 }
 
 // toEndpoint leads to an endpoint's chain.
