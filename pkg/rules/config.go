@@ -20,9 +20,21 @@ type Config struct {
 	// endpoint here, instead of dropping it as kube-proxy does (kubernetes#121371).
 	RejectWithoutLocal bool
 
+	// WithoutExternalIPs serves no spec.externalIPs, which anybody who may write a
+	// Service can point at an address of somebody else (CVE-2020-8554, KEP-5707).
+	WithoutExternalIPs bool
+
 	terse bool // rules say no more than they must; see Builder.Build
 	leaf  int  // see leafSize; 0: that; tests make trees of few rules
 	large int  // see largeCluster; 0: that
+}
+
+// externalIPs are those of a Service that are served.
+func (c *Config) externalIPs(s *Service) []netip.Addr {
+	if c.WithoutExternalIPs {
+		return nil
+	}
+	return s.ExternalIPs
 }
 
 // NodePortAddresses says on which of the node's addresses node ports are open.

@@ -31,10 +31,11 @@ func nodePortFrontend(p Protocol, port uint16) frontend {
 	return frontend{p, netip.AddrPortFrom(netip.Addr{}, port)}
 }
 
-// frontends visits where clients find the Service in family f, for protocols
+// frontends visits where clients find the Service in cfg's family, for protocols
 // whose flows need cleaning up. Without a cluster IP of the family that is
 // nowhere, as in its rules.
-func (s *Service) frontends(f Family, visit func(frontend, *ServicePort)) {
+func (s *Service) frontends(cfg *Config, visit func(frontend, *ServicePort)) {
+	f := cfg.Family
 	if !slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return FamilyOf(a) == f }) {
 		return
 	}
@@ -44,7 +45,7 @@ func (s *Service) frontends(f Family, visit func(frontend, *ServicePort)) {
 			continue
 		}
 		for _, a := range slices.Concat(p.serves(f, ClusterIP, s.ClusterIPs),
-			p.serves(f, ExternalIP, s.ExternalIPs), p.serves(f, LoadBalancerIP, s.LoadBalancerIPs)) {
+			p.serves(f, ExternalIP, cfg.externalIPs(s)), p.serves(f, LoadBalancerIP, s.LoadBalancerIPs)) {
 			visit(frontend{p.Protocol, netip.AddrPortFrom(a, p.Port)}, p)
 		}
 		if p.NodePort != 0 {
@@ -70,7 +71,7 @@ func NewFrontends(snap *Snapshot, cfg Config) *Frontends {
 	for _, svc := range snap.Services {
 		var of *ServicePort
 		var by *answers
-		svc.frontends(cfg.Family, func(at frontend, p *ServicePort) {
+		svc.frontends(&cfg, func(at frontend, p *ServicePort) {
 			if p != of {
 				of, by = p, newAnswers(p)
 			}
@@ -143,10 +144,10 @@ func (t *FlowTracker) Synced(snap *Snapshot) {
 	}
 	was, is := changed(t.snap.Services, snap.Services)
 	for _, svc := range was {
-		svc.frontends(t.cfg.Family, func(at frontend, _ *ServicePort) { t.due, t.gone[at] = true, true })
+		svc.frontends(&t.cfg, func(at frontend, _ *ServicePort) { t.due, t.gone[at] = true, true })
 	}
 	for _, svc := range is {
-		svc.frontends(t.cfg.Family, func(frontend, *ServicePort) { t.due = true })
+		svc.frontends(&t.cfg, func(frontend, *ServicePort) { t.due = true })
 	}
 	t.snap = snap
 }

@@ -64,7 +64,7 @@ func newPortRules(svc *Service, port *ServicePort, node *Node, cfg *Config, out 
 		out: out, cfg: cfg, node: node, svc: svc, port: port,
 		id: id, hash: serviceHash(id, port.Protocol),
 		clusterIPs:  port.serves(cfg.Family, ClusterIP, svc.ClusterIPs),
-		external:    port.serves(cfg.Family, ExternalIP, svc.ExternalIPs),
+		external:    port.serves(cfg.Family, ExternalIP, cfg.externalIPs(svc)),
 		balancerIPs: port.serves(cfg.Family, LoadBalancerIP, svc.LoadBalancerIPs),
 	}
 	p.restrict()
