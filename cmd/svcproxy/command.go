@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"flag"
 	"io"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 )
 
 const long = `svcproxy turns Services and EndpointSlices into iptables rules on a node, in
-the place of kube-proxy: the same chains, the same flags.
+the place of kube-proxy: the same chains, flags and configuration file.
 
   svcproxy                        follow the cluster and serve it
   svcproxy --dry-run              print the rules for the cluster as it is now
   svcproxy --dry-run -f FILE...   print the rules for objects in files
   svcproxy -f DIR                 serve from files, without an API server
+  svcproxy --config FILE          follow the cluster as kube-proxy's configuration says
   svcproxy --cleanup              remove all its rules`
 
 // newCommand returns the command line. "-f -" reads from stdin.
@@ -43,15 +42,19 @@ func newCommand(stdin io.Reader) *cobra.Command {
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	o.addFlags(cmd.Flags())
-	logFlags := flag.NewFlagSet("klog", flag.ContinueOnError)
-	klog.InitFlags(logFlags)
-	cmd.Flags().AddGoFlagSet(logFlags)
 	return cmd
 }
 
 // run does the one thing that the flags ask for.
 func (o *options) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if err := o.settings.applyLogging(); err != nil {
+		return err
+	}
+	setClientGates(o.settings.FeatureGates)
+	o.remark(ctx)
 	switch {
+	case o.writeConfigTo != "":
+		return o.writeConfiguration()
 	case o.cleanup:
 		return o.runCleanup(ctx)
 	case o.dryRun:

@@ -61,8 +61,9 @@ func TestRulesDocument(t *testing.T) {
 	}
 }
 
-// docs/features.md names every flag of kube-proxy, says of those that svcproxy
-// has that it has them, and names every field of the objects.
+// docs/features.md names every flag of kube-proxy and says of those that do
+// nothing that they are merely accepted; it names every field of the objects and
+// of the configuration that has no flag.
 func TestFeaturesDocument(t *testing.T) {
 	doc := readDoc(t, "features.md")
 	text, err := os.ReadFile("testdata/kube-proxy-flags.txt")
@@ -73,11 +74,11 @@ func TestFeaturesDocument(t *testing.T) {
 	own.InitDefaultHelpFlag()
 	own.InitDefaultVersionFlag()
 	for _, flag := range strings.Fields(string(text)) {
-		row := regexp.MustCompile("(?m)^\\| `--" + flag + "` \\| (yes|no)\\b").FindStringSubmatch(doc)
+		row := regexp.MustCompile("(?m)^\\| `--" + flag + "` \\| (yes|accepted)\\b").FindStringSubmatch(doc)
 		if row == nil {
-			t.Errorf("no row says whether there is --%s", flag)
-		} else if has := own.Flags().Lookup(flag) != nil; has != (row[1] == "yes") {
-			t.Errorf("the row of --%s says %s, and svcproxy has it: %v", flag, row[1], has)
+			t.Errorf("no row says what becomes of --%s", flag)
+		} else if f := own.Flags().Lookup(flag); f == nil || f.Hidden != (row[1] == "accepted") {
+			t.Errorf("the row of --%s says %s, and svcproxy has %+v", flag, row[1], f)
 		}
 	}
 	for _, object := range []any{
@@ -91,6 +92,35 @@ func TestFeaturesDocument(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Every field of the configuration has a flag, or docs/features.md names it.
+func TestFeaturesDocumentHasTheConfiguration(t *testing.T) {
+	doc := readDoc(t, "features.md")
+	var flagged []string
+	for _, field := range flagFields() {
+		flagged = append(flagged, field)
+	}
+	for _, path := range leaves(asJSON(&configuration{FeatureGates: map[string]bool{"A": true}}), "") {
+		top, _, _ := strings.Cut(path, ".")
+		named := strings.Contains(doc, "`"+path+"`") || strings.Contains(doc, "`"+top+"`")
+		if !slices.Contains(flagged, path) && !named && top != "featureGates" && top != "logging" {
+			t.Errorf("nothing says what becomes of %s", path)
+		}
+	}
+}
+
+// leaves lists the paths of all that is no object.
+func leaves(v any, path string) []string {
+	object, ok := v.(map[string]any)
+	if !ok {
+		return []string{path}
+	}
+	var out []string
+	for key, v := range object {
+		out = append(out, leaves(v, join(path, key))...)
+	}
+	return out
 }
 
 // fieldsOf lists the fields of an API type as they are spelled in objects.

@@ -6,9 +6,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
@@ -18,50 +18,49 @@ import (
 // defaults and meaning.
 type options struct {
 	stdin io.Reader
+	flags *pflag.FlagSet
 
 	dryRun, once, cleanup, initOnly bool
 	files                           []string
 
-	kubeconfig       string
+	configFile       string
+	writeConfigTo    string
+	master           string
 	hostnameOverride string
-	masqueradeAll    bool
-	masqueradeBit    int
-	ipFamily         string
-	backend          string
-	syncPeriod       time.Duration
-	minSyncPeriod    time.Duration
-	healthzAddress   string
-	metricsAddress   string
+	healthzPort      int
+	metricsPort      int
 
-	conntrack  conntrackFlags
-	podTraffic podTrafficFlags
-	nodePorts  nodePortFlags
-	noLocal    string
+	ipFamily string
+	backend  string
+	noLocal  string
 
-	families []rules.Family // those asked for
+	fromFlags  *configuration // what flags say
+	families   []rules.Family // those asked for
+	configText []byte         // what configFile held
+	settings   *settings
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
+	o.flags = fs
 	fs.SortFlags = false
 	fs.BoolVar(&o.dryRun, "dry-run", false, "print the rules as input for iptables-restore and touch nothing")
 	fs.StringArrayVarP(&o.files, "filename", "f", nil, "read objects from a `file`, a directory or - (standard input) instead of an API server; may be repeated")
 	fs.BoolVar(&o.once, "once", false, "sync once and exit")
 	fs.BoolVar(&o.cleanup, "cleanup", false, "remove all rules of svcproxy or kube-proxy and exit")
 	fs.BoolVar(&o.initOnly, "init-only", false, "set the node's sysctls, which takes more rights than serving, and exit")
-	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; empty: as a pod in the cluster does")
-	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "`name` of this Node; empty: the host name")
-	o.podTraffic.addFlags(fs)
-	fs.BoolVar(&o.masqueradeAll, "masquerade-all", false, "all traffic to a cluster IP gets the node as its source")
-	fs.IntVar(&o.masqueradeBit, "iptables-masquerade-bit", 14, "`bit` of the packet mark that asks for another source, 0 to 31")
-	o.nodePorts.addFlags(fs)
+	fs.StringVar(&o.configFile, "config", "", "`file` with a KubeProxyConfiguration; it takes the place of all flags that write into one, save those of logging. svcproxy ends when it changes")
+	fs.StringVar(&o.writeConfigTo, "write-config-to", "", "write the whole configuration, defaults and flags, to a `file` and exit")
+	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "`name` of this Node, also with --config; empty: the host name")
+	fs.StringVar(&o.master, "master", "", "`address` of the API server, in the place of the kubeconfig's; also with --config")
 	fs.StringVar(&o.noLocal, "local-traffic-without-endpoint", "drop", "what becomes of traffic that policy Local leaves without an endpoint on this node: `drop` or reject")
 	fs.StringVar(&o.ipFamily, "ip-family", "", "serve only `ipv4` or ipv6; empty: both")
 	fs.StringVar(&o.backend, "iptables-backend", "auto", "nft, legacy, or `auto`: the one that the host already uses")
-	fs.DurationVar(&o.syncPeriod, "iptables-sync-period", 30*time.Second, "how often the kernel's rules are compared although nothing changed")
-	fs.DurationVar(&o.minSyncPeriod, "iptables-min-sync-period", time.Second, "least time between two syncs")
-	fs.StringVar(&o.healthzAddress, "healthz-bind-address", "0.0.0.0:10256", "`address` of /healthz and /livez; empty: none")
-	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "127.0.0.1:10249", "`address` of /proxyMode and /healthz; empty: none")
-	o.conntrack.addFlags(fs)
+	fs.IntVar(&o.healthzPort, "healthz-port", healthzPort, "")
+	fs.IntVar(&o.metricsPort, "metrics-port", metricsPort, "")
+	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
+	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
+	o.fromFlags = defaultConfiguration()
+	addConfigFlags(fs, o.fromFlags)
 }
 
 // complete checks the flags and works out what follows from them.
@@ -79,68 +78,97 @@ func (o *options) complete() error {
 	default:
 		return usagef("--ip-family: %q: must be ipv4 or ipv6", o.ipFamily)
 	}
-	if o.masqueradeBit < 0 || o.masqueradeBit > 31 {
-		return usagef("--iptables-masquerade-bit: %d: must be 0 to 31", o.masqueradeBit)
-	}
-	if o.syncPeriod <= 0 || o.minSyncPeriod < 0 || o.minSyncPeriod > o.syncPeriod {
-		return usagef("--iptables-sync-period: %v: must be greater than 0 and no less than --iptables-min-sync-period, %v", o.syncPeriod, o.minSyncPeriod)
-	}
 	if !slices.Contains([]string{"auto", string(kernel.NFT), string(kernel.Legacy)}, o.backend) {
 		return usagef("--iptables-backend: %q: must be auto, nft or legacy", o.backend)
 	}
 	if !slices.Contains([]string{"drop", "reject"}, o.noLocal) {
 		return usagef("--local-traffic-without-endpoint: %q: must be drop or reject", o.noLocal)
 	}
-	if err := o.conntrack.complete(); err != nil {
-		return err
+	if o.hostnameOverride != "" && strings.TrimSpace(o.hostnameOverride) == "" {
+		return usagef("--hostname-override: %q: is blank", o.hostnameOverride)
 	}
-	if err := o.podTraffic.complete(); err != nil {
-		return err
-	}
-	if err := o.nodePorts.complete(); err != nil {
-		return err
-	}
-	return o.completeNodeName()
+	return o.configure()
 }
 
 func (o *options) checkModes() error {
 	modes := 0
-	for _, on := range []bool{o.dryRun, o.once, o.cleanup, o.initOnly} {
+	for _, on := range []bool{o.dryRun, o.once, o.cleanup, o.initOnly, o.writeConfigTo != ""} {
 		if on {
 			modes++
 		}
 	}
 	if modes > 1 {
-		return usagef("only one of --dry-run, --once, --cleanup and --init-only can be given")
+		return usagef("only one of --dry-run, --once, --cleanup, --init-only and --write-config-to can be given")
 	}
-	if o.kubeconfig != "" && len(o.files) > 0 {
-		return usagef("--kubeconfig and -f exclude each other: objects come from one place")
+	server := o.master != "" || o.configFile == "" && o.fromFlags.ClientConnection.Kubeconfig != ""
+	if server && len(o.files) > 0 {
+		return usagef("--kubeconfig or --master and -f exclude each other: objects come from one place")
 	}
 	return nil
 }
 
-func (o *options) completeNodeName() error {
-	if o.hostnameOverride != "" {
-		o.hostnameOverride = strings.TrimSpace(o.hostnameOverride)
+// configure takes the settings from the file, if there is one, else from the flags.
+func (o *options) configure() error {
+	if o.configFile == "" {
+		return o.configureByFlags()
+	}
+	text, err := os.ReadFile(o.configFile)
+	if err != nil {
+		return fmt.Errorf("--config: %w", err)
+	}
+	o.configText = text
+	o.settings, err = o.readConfiguration(text)
+	return err
+}
+
+func (o *options) configureByFlags() error {
+	c := o.completeFlags()
+	o.overrideHostname(c)
+	var errs field.ErrorList
+	if o.settings, errs = newSettings(c); len(errs) == 0 {
 		return nil
 	}
-	name, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("host name: %w; give --hostname-override", err)
+	for _, err := range errs {
+		err.Field = o.nameOf(err.Field)
 	}
-	o.hostnameOverride = strings.ToLower(strings.TrimSpace(name))
-	return nil
+	return usageError{errs.ToAggregate()}
 }
 
-// config is what the flags say about the rules of one family.
+// readConfiguration returns the settings that the file's text asks for.
+func (o *options) readConfiguration(text []byte) (*settings, error) {
+	fail := func(err error) (*settings, error) { return nil, fmt.Errorf("%s: %w", o.configFile, err) }
+	c, err := decodeConfiguration(text)
+	if err != nil {
+		return fail(err)
+	}
+	setDefaults(c)
+	o.overrideHostname(c)
+	if err := overrideLogging(o.flags, &c.Logging); err != nil {
+		return fail(err)
+	}
+	s, errs := newSettings(c)
+	if len(errs) > 0 {
+		return fail(errs.ToAggregate())
+	}
+	return s, nil
+}
+
+func (o *options) overrideHostname(c *configuration) {
+	if name := strings.TrimSpace(o.hostnameOverride); name != "" {
+		c.HostnameOverride = strings.ToLower(name)
+	}
+}
+
+// config is what the options say about the rules of one family.
 func (o *options) config(f rules.Family) rules.Config {
 	return rules.Config{
 		Family:             f,
-		PodTraffic:         o.podTraffic.of(f),
-		MasqueradeAll:      o.masqueradeAll,
-		MasqueradeMark:     1 << o.masqueradeBit,
+		PodTraffic:         o.settings.podTraffic.of(f),
+		MasqueradeAll:      o.settings.IPTables.MasqueradeAll,
+		MasqueradeMark:     1 << *o.settings.IPTables.MasqueradeBit,
 		DropInvalid:        true,
-		NodePorts:          o.nodePorts.of(f),
+		NodePorts:          o.settings.nodePorts.of(f),
 		RejectWithoutLocal: o.noLocal == "reject",
+		WithoutExternalIPs: !o.settings.gates.Enabled(allowServiceExternalIPs),
 	}
 }

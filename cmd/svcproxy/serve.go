@@ -23,19 +23,29 @@ import (
 // source returns where objects come from, as the flags say.
 func (o *options) source() (proxy.Source, error) {
 	if len(o.files) > 0 {
-		return watch.NewFiles(o.files, o.hostnameOverride, o.stdin), nil
+		return o.addressed(watch.NewFiles(o.files, o.settings.nodeName, o.stdin)), nil
 	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	client := &o.settings.ClientConnection
+	cfg, err := clientcmd.BuildConfigFromFlags(o.master, client.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w; give --kubeconfig, or -f to read objects from files", err)
 	}
 	cfg.UserAgent = "svcproxy/" + version
-	cfg.ContentType = "application/vnd.kubernetes.protobuf"
-	client, err := kubernetes.NewForConfig(cfg)
+	cfg.AcceptContentTypes, cfg.ContentType = client.AcceptContentTypes, client.ContentType
+	cfg.QPS, cfg.Burst = client.QPS, int(client.Burst)
+	api, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
-	return watch.NewCluster(client, o.hostnameOverride), nil
+	return o.addressed(watch.NewCluster(api, o.settings.nodeName)), nil
+}
+
+// addressed makes the source say the node's address that was configured.
+func (o *options) addressed(src proxy.Source) proxy.Source {
+	if !o.settings.nodeAddress.IsValid() {
+		return src
+	}
+	return addressedSource{src, o.settings.nodeAddress}
 }
 
 // snapshot returns the state of now and ends the source.
@@ -127,7 +137,8 @@ func (o *options) proxy(ctx context.Context) (*proxy.Proxy, proxy.Source, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	opts := proxy.Options{MinSyncPeriod: o.minSyncPeriod, SyncPeriod: o.syncPeriod, Started: saveMemory}
+	tables := &o.settings.IPTables
+	opts := proxy.Options{MinSyncPeriod: tables.MinSyncPeriod.Duration, SyncPeriod: tables.SyncPeriod.Duration, Started: saveMemory}
 	return proxy.New(src, families, opts), src, nil
 }
 
@@ -144,21 +155,26 @@ func saveMemory() {
 	debug.FreeOSMemory()
 }
 
-// runProxy serves until ctx ends.
+// runProxy serves until ctx ends or the configuration changes.
 func (o *options) runProxy(ctx context.Context) error {
+	ctx, cancel := o.untilReconfigured(ctx)
+	defer cancel()
 	p, _, err := o.proxy(ctx)
 	if err != nil {
 		return err
 	}
-	if err := kernel.Ensure(o.conntrack.sysctls()); err != nil {
+	if err := kernel.Ensure(o.settings.conntrackSysctls()); err != nil {
 		klog.FromContext(ctx).Error(err, "Conntrack stays as the node has it; run svcproxy --init-only before, with the right to set sysctls")
+	}
+	if err := kernel.SetOOMScoreAdj(int(*o.settings.OOMScoreAdj)); err != nil {
+		klog.FromContext(ctx).Info("Where memory is short, this process counts like others of its container", "reason", err.Error())
 	}
 	for _, s := range []struct {
 		flag, address string
 		handler       http.Handler
 	}{
-		{"healthz-bind-address", o.healthzAddress, p.Health().Handler()},
-		{"metrics-bind-address", o.metricsAddress, p.Health().LocalHandler()},
+		{"healthz-bind-address", o.settings.HealthzBindAddress, p.Health().Handler()},
+		{"metrics-bind-address", o.settings.MetricsBindAddress, o.localHandler(p.Health().LocalHandler())},
 	} {
 		if s.address == "" {
 			continue
@@ -169,7 +185,7 @@ func (o *options) runProxy(ctx context.Context) error {
 		}
 		defer stop()
 	}
-	klog.FromContext(ctx).Info("Starting", "version", version, "node", o.hostnameOverride)
+	klog.FromContext(ctx).Info("Starting", "version", version, "node", o.settings.nodeName)
 	return p.Run(ctx)
 }
 
@@ -208,7 +224,7 @@ func (o *options) runOnce(ctx context.Context) error {
 
 // runInit sets what takes more rights than serving does.
 func (o *options) runInit() error {
-	settings := o.conntrack.sysctls()
+	settings := o.settings.conntrackSysctls()
 	for _, f := range o.families {
 		if cfg := o.config(f); cfg.OnLocalhost() {
 			settings = append(settings, kernel.RouteLocalnet)

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+
+	"k8s.io/component-base/logs"
+	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
+)
+
+// localHandler serves what is for the node itself, on --metrics-bind-address:
+// health, the configuration and, if asked for, what profiles the program.
+func (o *options) localHandler(health http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", health)
+	mux.HandleFunc("GET /configz", configz(o.settings.configuration))
+	if o.settings.EnableProfiling {
+		addProfiling(mux)
+	}
+	return mux
+}
+
+// configz answers with the configuration in force, as kube-proxy does.
+func configz(c *configuration) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		text, err := json.Marshal(map[string]any{kubeproxy.GroupName: c})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write(text)
+	}
+}
+
+// addProfiling adds the paths that kube-proxy has with --profiling.
+func addProfiling(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("PUT /debug/flags/v", setVerbosity)
+}
+
+// setVerbosity takes a number as --v does, for the running program.
+func setVerbosity(w http.ResponseWriter, r *http.Request) {
+	const longest = 16
+	level, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longest))
+	if err == nil {
+		var said string
+		if said, err = logs.GlogSetter(string(level)); err == nil {
+			fmt.Fprint(w, said)
+			return
+		}
+	}
+	http.Error(w, err.Error(), http.StatusBadRequest)
+}
