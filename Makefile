@@ -46,7 +46,8 @@ bench: build ## Measure svcproxy beside kube-proxy and write docs/performance.md
 	go build -o bin/bench ./hack/bench
 	bin=$$(hack/kubernetes/build.sh etcd kube-apiserver kube-proxy) && bin/bench -bin "$$bin" $(BENCH)
 
-record: need ## Record anew what the real kube-proxy makes of the test cases (root; the first time it builds kube-proxy)
+record: need ## Record anew what the real kube-proxy makes of the test cases, and its configuration (root; the first time it builds kube-proxy)
+	hack/kubernetes/config.sh
 	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar
 
 check: ## Format, vet, staticcheck, shellcheck, ansible-lint, and the purity of pkg/rules

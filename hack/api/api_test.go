@@ -50,6 +50,7 @@ func TestAgainstARealAPIServer(t *testing.T) {
 			test.run(&scene{t: t, controlPlane: c, objects: o, daemon: newDaemon(t, c, svcproxy)})
 		})
 	}
+	t.Run("manifests", func(t *testing.T) { manifestsAreAccepted(t, c) })
 	t.Run("RBAC", func(t *testing.T) { roleIsMinimal(t, c, svcproxy) })
 }
 
