@@ -54,3 +54,26 @@ func TestOtherModesAreServedByIptables(t *testing.T) {
 		}
 	}
 }
+
+// Each way to tell traffic of pods can be asked for in the file.
+func TestLocalTrafficIsDetectedAsTheFileSays(t *testing.T) {
+	cidr := rules.PodTraffic{CIDR: netip.MustParsePrefix("10.0.0.0/8")}
+	for fields, want := range map[string]map[rules.Family]rules.PodTraffic{
+		"clusterCIDR: 10.0.0.0/8\n":                                         {rules.IPv4: cidr},
+		"clusterCIDR: 10.0.0.7/8,fd00::/48\ndetectLocalMode: ClusterCIDR\n": {rules.IPv4: cidr, rules.IPv6: {CIDR: netip.MustParsePrefix("fd00::/48")}},
+		"clusterCIDR: 10.0.0.0/8\ndetectLocalMode: NodeCIDR\n":              {rules.IPv4: {NodeCIDR: true}, rules.IPv6: {NodeCIDR: true}},
+		"detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cbr0, interfaceNamePrefix: veth}\n": {
+			rules.IPv4: {Interface: "cbr0"}, rules.IPv6: {Interface: "cbr0"}},
+		"detectLocalMode: InterfaceNamePrefix\ndetectLocal: {bridgeInterface: cbr0, interfaceNamePrefix: veth}\n": {
+			rules.IPv4: {Interface: "veth+"}, rules.IPv6: {Interface: "veth+"}},
+	} {
+		o := configured(t, "--config", configFile(t, fields))
+		for _, f := range rules.Families() {
+			if got := o.config(f).PodTraffic; got != want[f] {
+				t.Errorf("%s: %s pods are known by %+v, want %+v", fields, f, got, want[f])
+			}
+		}
+	}
+	expectRefused(t, 1, []string{"--config", configFile(t, "detectLocalMode: BridgeInterface\n")}, "detectLocal.bridgeInterface")
+	expectRefused(t, 2, []string{"--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=veth+"}, "--pod-interface-name-prefix", `"veth+"`)
+}
