@@ -81,6 +81,10 @@ func TestDefaultsAreThoseOfKubeProxy(t *testing.T) {
 	if d := differing(configured(t).settings.configuration, defaultConfiguration()); len(d) > 0 {
 		t.Errorf("without flags, these differ from the defaults: %v", d)
 	}
+	empty := configured(t, "--proxy-mode=", "--detect-local-mode=", "--bind-address=", "--nodeport-addresses=", "--cluster-cidr=").settings
+	if d := differing(empty.configuration, defaultConfiguration()); strings.Join(d, " ") != "nodePortAddresses" {
+		t.Errorf("with empty flags, these differ from the defaults: %v", d)
+	}
 }
 
 // kubeadmConfigMap is kube-proxy's ConfigMap, word for word as kubeadm makes it.

@@ -215,10 +215,12 @@ func TestWrittenConfigurationIsReadBack(t *testing.T) {
 		args := []string{"--feature-gates=LoggingAlphaOptions=true"}
 		for _, flag := range rapid.SliceOfDistinct(rapid.SampledFrom(flags), rapid.ID[string]).Draw(r, "flags") {
 			values := flagExamples()[flag]
-			if flag == "iptables-min-sync-period" || strings.HasPrefix(flag, "kube-api") && flag != "kube-api-content-type" || strings.HasPrefix(flag, "conntrack-") && flag != "conntrack-tcp-be-liberal" {
+			switch flag { // what a file would take for the default
+			case "iptables-min-sync-period", "ipvs-sync-period", "kube-api-qps", "kube-api-burst":
 				values = append(values, "0")
-			}
-			if flag == "feature-gates" {
+			case "kube-api-content-type", "proxy-mode", "detect-local-mode", "bind-address", "nodeport-addresses":
+				values = append(values, "")
+			case "feature-gates":
 				values = []string{"AllowServiceExternalIPs=false,LoggingAlphaOptions=true"}
 			}
 			args = append(args, "--"+flag+"="+rapid.SampledFrom(values).Draw(r, flag))
