@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -85,11 +86,15 @@ func (t *Tables) readAll(ctx context.Context) ([]rules.Table, error) {
 }
 
 // Apply carries out a plan, one transaction after the other, then inserts its
-// jumps. After an error the transactions before it are in the kernel; that of a
-// refused one is a *RestoreError.
+// jumps. After an error the transactions before it are in the kernel; that of one
+// which was not carried out is a *RestoreError, and Done says which.
 func (t *Tables) Apply(ctx context.Context, plan *rules.Plan) error {
 	for i := range plan.Transactions {
 		if err := t.restore(ctx, &plan.Transactions[i]); err != nil {
+			var failed *RestoreError
+			if errors.As(err, &failed) {
+				failed.Done = i
+			}
 			return err
 		}
 	}
@@ -102,13 +107,17 @@ func (t *Tables) Apply(ctx context.Context, plan *rules.Plan) error {
 }
 
 func (t *Tables) restore(ctx context.Context, tx *rules.Transaction) error {
-	input := rules.RenderTransaction(t.family, tx)
+	return t.restoreInput(ctx, tx.Table, rules.RenderTransaction(t.family, tx))
+}
+
+// restoreInput restores text that is about one table.
+func (t *Tables) restoreInput(ctx context.Context, table rules.TableName, input []byte) error {
 	_, stderr, exit, err := t.run(ctx, input, t.tools.restore, "-w", lockWait, "--noflush", "--counters")
 	if err != nil {
-		return fmt.Errorf("restore of table %s: %w", tx.Table, err)
+		return fmt.Errorf("restore of table %s: %w", table, err)
 	}
 	if exit != 0 {
-		return newRestoreError(t.family, tx.Table, exit, input, stderr)
+		return newRestoreError(t.family, table, exit, input, stderr)
 	}
 	return nil
 }

@@ -177,10 +177,11 @@ func TestARefusedTransactionNamesItsLineAndChangesNothing(t *testing.T) {
 		}
 		bad := rules.Rule{Target: rules.Target{Name: "KUBE-SVC-MISSING"}}
 		tx := rules.Transaction{Table: rules.Nat, Write: []*rules.Chain{{Name: "KUBE-SERVICES", Rules: []rules.Rule{bad}}}}
-		err := k.Apply(context.Background(), &rules.Plan{Family: k.family, Transactions: []rules.Transaction{tx}})
+		same := rules.Transaction{Table: rules.Nat, Write: []*rules.Chain{w.Table(rules.Nat).Chain("KUBE-NODEPORTS")}}
+		err := k.Apply(context.Background(), &rules.Plan{Family: k.family, Transactions: []rules.Transaction{same, tx, same}})
 		var refused *RestoreError
-		if !errors.As(err, &refused) || refused.Line == 0 || refused.Stderr == "" {
-			t.Errorf("got %v, want a RestoreError with a line", err)
+		if !errors.As(err, &refused) || refused.Line == 0 || refused.Stderr == "" || refused.Done != 1 {
+			t.Errorf("got %+v, want a RestoreError with a line, after one transaction", err)
 		}
 		if left := rules.NewPlan(read(t, k), w, 0); !left.Empty() {
 			t.Errorf("the refused transaction left a trace:\n%s", rules.RenderPlan(left))
