@@ -41,7 +41,7 @@ func balance(p *portRules, local bool, eps []Endpoint) ([]Rule, []*Chain) {
 		if len(in) == 0 {
 			continue
 		}
-		if p.svc.AffinitySeconds != 0 {
+		if p.affinity() != 0 {
 			sticky = append(sticky, Rule{}.to(b.add(b.stickyName(i), b.sticky(in))))
 		}
 		r := Rule{}.to(b.add(fmt.Sprintf("%s-%02X", p.policyChain(local), i), b.spread(in)))
@@ -91,13 +91,13 @@ func (b *balancing) stickyName(bucket int) string {
 
 // sticky sends clients back to the endpoint that they came to before.
 func (b *balancing) sticky(eps []Endpoint) []Rule {
-	if b.port.svc.AffinitySeconds == 0 {
+	if b.port.affinity() == 0 {
 		return nil
 	}
 	rules := make([]Rule, 0, 2*len(eps))
 	for _, ep := range eps {
 		r := b.port.toEndpoint(ep)
-		came := Recent{Op: RecentCheck, List: r.Target.Name, Seconds: b.port.svc.AffinitySeconds, Reap: true}
+		came := Recent{Op: RecentCheck, List: r.Target.Name, Seconds: b.port.affinity(), Reap: true}
 		rules = append(rules, r.With(Rare{Recent: came}))
 	}
 	return rules

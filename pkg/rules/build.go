@@ -86,10 +86,10 @@ func (b *Builder) start(node Node, terse bool) {
 	*b = Builder{asked: b.asked, cfg: b.asked, node: node, shared: make([][]*Chain, len(sharedChains))}
 	b.cfg.terse = terse
 	b.cfg.PodTraffic = b.asked.PodTraffic.on(&b.node, b.asked.Family)
-	b.nat.replace(nil, []*Chain{markMasq(&b.cfg), postrouting(&b.cfg)})
-	b.filter.replace(nil, []*Chain{forward(&b.cfg)})
+	b.nat.replace(nil, b.cfg.fitChains([]*Chain{markMasq(&b.cfg), postrouting(&b.cfg)}))
+	b.filter.replace(nil, b.cfg.fitChains([]*Chain{forward(&b.cfg)}))
 	if b.cfg.OnLocalhost() {
-		b.filter.replace(nil, []*Chain{localhostGuard()})
+		b.filter.replace(nil, b.cfg.fitChains([]*Chain{localhostGuard()}))
 	}
 }
 
@@ -130,7 +130,7 @@ func (b *Builder) share(i int, snap *Snapshot) {
 	c := &sharedChains[i]
 	var tail []Rule
 	if c.tail != nil {
-		tail = c.tail(b, snap)
+		tail = b.cfg.fit(c.tail(b, snap))
 	}
 	made := dispatch(&b.cfg, c.root, c.prefix, collect(b.parts, c.rules), tail)
 	list := &b.nat

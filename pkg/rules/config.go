@@ -24,6 +24,10 @@ type Config struct {
 	// Service can point at an address of somebody else (CVE-2020-8554, KEP-5707).
 	WithoutExternalIPs bool
 
+	// Missing is what the kernel lacks. Rules do without it; FeatureInfo says how.
+	// The zero value is a kernel that has everything.
+	Missing Features
+
 	terse bool // rules say no more than they must; see Builder.Build
 	leaf  int  // see leafSize; 0: that; tests make trees of few rules
 	large int  // see largeCluster; 0: that
@@ -52,8 +56,8 @@ type NodePortAddresses struct {
 // OnLocalhost reports whether node ports are open on IPv4 loopback addresses, so
 // that the kernel must be told to route these.
 func (c *Config) OnLocalhost() bool {
-	if c.Family != IPv4 || !c.NodePorts.Localhost {
-		return false
+	if c.Family != IPv4 || !c.NodePorts.Localhost || c.Missing.Has(FeatureConntrack) {
+		return false // without the match there is no guard against what else that lets in
 	}
 	for _, r := range c.NodePorts.Ranges {
 		if r.Overlaps(loopback(IPv4)) {

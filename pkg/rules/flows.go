@@ -36,7 +36,7 @@ func nodePortFrontend(p Protocol, port uint16) frontend {
 // nowhere, as in its rules.
 func (s *Service) frontends(cfg *Config, visit func(frontend, *ServicePort)) {
 	f := cfg.Family
-	if !slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return FamilyOf(a) == f }) {
+	if !s.in(f) {
 		return
 	}
 	for i := range s.Ports {

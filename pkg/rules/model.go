@@ -112,6 +112,17 @@ func (n *Node) primary(f Family) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// addresses returns the node's addresses of family f.
+func (n *Node) addresses(f Family) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range n.Addresses {
+		if FamilyOf(a) == f {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // podCIDR returns the node's pod range of family f; invalid if it has none.
 func (n *Node) podCIDR(f Family) netip.Prefix {
 	for _, p := range n.PodCIDRs {
@@ -191,6 +202,11 @@ type Endpoint struct {
 
 	ZoneHints []string // zones that should use it; empty: no hint
 	NodeHints []string // nodes that should use it; empty: no hint
+}
+
+// in reports whether the Service is served in family f: it has a cluster IP of it.
+func (s *Service) in(f Family) bool {
+	return slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return FamilyOf(a) == f })
 }
 
 // ID is the name of a service port as kube-proxy writes it in comments and

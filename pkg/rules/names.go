@@ -89,7 +89,7 @@ func Owned(table TableName, chain string) bool {
 			prefixSticky, prefixStickyLocal, treeServices, treeNodePorts)
 	case Filter:
 		switch chain {
-		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainKubeFirewall, chainCanary:
+		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainKubeFirewall, chainCanary, ProbeChain:
 			return true
 		}
 		return hasAnyPrefix(chain, treeServices, treeNodePorts, treeExternal, treeFirewall)

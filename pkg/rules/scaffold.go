@@ -11,8 +11,11 @@ import (
 // either finds the other's in place.
 func scaffoldJumps(cfg *Config) []Jump {
 	isNew := StateMatch{States: StateNew}
+	if cfg.Missing.Has(FeatureConntrack) {
+		isNew = StateMatch{}
+	}
 	jump := func(t TableName, from, to, comment string, state StateMatch) Jump {
-		return Jump{t, from, Rule{Comment: comment}.With(Rare{State: state}).to(to)}
+		return Jump{t, from, cfg.fitRule(Rule{Comment: comment}.With(Rare{State: state}).to(to))}
 	}
 	const (
 		external = "kubernetes externally-visible service portals"
@@ -47,14 +50,21 @@ func scaffoldJumps(cfg *Config) []Jump {
 // markMasq is nat KUBE-MARK-MASQ: it marks a packet, whose source
 // KUBE-POSTROUTING will then rewrite.
 func markMasq(cfg *Config) *Chain {
+	if cfg.Missing.Has(FeatureMark) {
+		return &Chain{Name: chainMarkMasq}
+	}
 	set := Rule{}.to(MarkTarget).With(Rare{SetMark: MarkUpdate{cfg.MasqueradeMark, cfg.MasqueradeMark}})
 	return &Chain{Name: chainMarkMasq, Rules: []Rule{set}}
 }
 
 // postrouting is nat KUBE-POSTROUTING: it rewrites the source of marked packets,
 // and takes the mark off so that a packet that passes again, out of a tunnel
-// say, is not rewritten twice.
+// say, is not rewritten twice. Without marks nothing is: to rewrite all would have
+// pods reach others as the node, past whoever tells them by their source.
 func postrouting(cfg *Config) *Chain {
+	if cfg.Missing&(FeatureMark|FeatureMasquerade) != 0 {
+		return &Chain{Name: chainPostrouting}
+	}
 	mark := cfg.MasqueradeMark
 	return &Chain{Name: chainPostrouting, Rules: []Rule{
 		Rule{}.to(Return).With(Rare{Mark: MarkMatch{Value: mark, Mask: mark, Not: true}}),
@@ -67,14 +77,18 @@ func postrouting(cfg *Config) *Chain {
 // whose FORWARD policy is DROP.
 func forward(cfg *Config) *Chain {
 	c := &Chain{Name: chainForward}
-	if cfg.DropInvalid {
+	states := !cfg.Missing.Has(FeatureConntrack)
+	if cfg.DropInvalid && states {
 		c.Rules = append(c.Rules, Rule{}.to(Drop).With(Rare{State: StateMatch{States: StateInvalid}}))
 	}
-	c.Rules = append(c.Rules,
-		Rule{Comment: "kubernetes forwarding rules"}.to(Accept).
-			With(Rare{Mark: MarkMatch{Value: cfg.MasqueradeMark, Mask: cfg.MasqueradeMark}}),
-		Rule{Comment: "kubernetes forwarding conntrack rule"}.to(Accept).
+	if !cfg.Missing.Has(FeatureMark) {
+		c.Rules = append(c.Rules, Rule{Comment: "kubernetes forwarding rules"}.to(Accept).
+			With(Rare{Mark: MarkMatch{Value: cfg.MasqueradeMark, Mask: cfg.MasqueradeMark}}))
+	}
+	if states {
+		c.Rules = append(c.Rules, Rule{Comment: "kubernetes forwarding conntrack rule"}.to(Accept).
 			With(Rare{State: StateMatch{States: StateRelated | StateEstablished}}))
+	}
 	return c
 }
 
@@ -83,6 +97,9 @@ func forward(cfg *Config) *Chain {
 // node's, so those that come and go need no other rules. Loopback addresses are
 // left out where the kernel would not route the packet on to a pod.
 func toNodePorts(cfg *Config, node *Node) []Rule {
+	if cfg.Missing.Has(FeatureAddrtype) {
+		return toNodePortsByAddress(cfg, node)
+	}
 	rule := Rule{
 		Comment:  "kubernetes service nodeports; NOTE: this must be the last rule in this chain",
 		DstLocal: true,

@@ -21,10 +21,13 @@ type serviceRules struct {
 // cluster IP of the family.
 func buildService(svc *Service, node *Node, cfg *Config) *serviceRules {
 	out := &serviceRules{}
-	if !slices.ContainsFunc(svc.ClusterIPs, func(a netip.Addr) bool { return FamilyOf(a) == cfg.Family }) {
+	if !svc.in(cfg.Family) {
 		return out
 	}
 	for i := range svc.Ports {
+		if svc.Ports[i].Protocol == SCTP && cfg.Missing.Has(FeatureSCTP) {
+			continue
+		}
 		p := newPortRules(svc, &svc.Ports[i], node, cfg, out)
 		p.clusterIP()
 		p.externalIPs()
@@ -36,7 +39,7 @@ func buildService(svc *Service, node *Node, cfg *Config) *serviceRules {
 		p.endpoints()
 	}
 	healthCheck(svc, out)
-	return out
+	return out.fit(cfg)
 }
 
 // portRules builds the rules of one service port.
@@ -75,6 +78,9 @@ func newPortRules(svc *Service, port *ServicePort, node *Node, cfg *Config, out 
 		}
 	}
 	p.eps = choose(eps, node, p.usesCluster(), p.usesLocal())
+	if cfg.Missing.Has(FeatureStatistic) {
+		p.eps.cluster, p.eps.local = p.one(p.eps.cluster), p.one(p.eps.local)
+	}
 	return p
 }
 
@@ -227,11 +233,12 @@ func (p *portRules) nodePort() {
 		p.out.natNodePorts = append(p.out.natNodePorts, match.to(p.externalChainName()))
 	}
 	if !p.served(p.svc.ExternalTrafficLocal) {
-		p.out.externalServices = append(p.out.externalServices, p.refuse(func(comment string) Rule {
+		refuse := p.refuse(func(comment string) Rule {
 			r := match
-			r.Comment, r.DstLocal = p.id+" "+comment, true
+			r.Comment = p.id + " " + comment
 			return r
-		}))
+		})
+		p.out.externalServices = append(p.out.externalServices, p.toNode(refuse)...)
 	}
 }
 
@@ -248,9 +255,9 @@ func (p *portRules) externalChain() {
 			r := Rule{Comment: "pod" + destinations}.to(p.policyChain(false))
 			c.Rules = append(c.Rules, p.cfg.PodTraffic.match(r, true))
 		}
-		c.Rules = append(c.Rules,
-			Rule{Comment: "masquerade LOCAL" + destinations, SrcLocal: true}.to(chainMarkMasq),
-			Rule{Comment: "route LOCAL" + destinations, SrcLocal: true}.to(p.policyChain(false)))
+		c.Rules = slices.Concat(c.Rules,
+			p.fromNode(Rule{Comment: "masquerade LOCAL" + destinations}.to(chainMarkMasq)),
+			p.fromNode(Rule{Comment: "route LOCAL" + destinations}.to(p.policyChain(false))))
 	} else {
 		c.Rules = append(c.Rules, Rule{Comment: "masquerade" + destinations}.to(chainMarkMasq))
 	}
@@ -361,7 +368,7 @@ func (p *portRules) endpoints() {
 			Protocol: p.port.Protocol,
 			Target:   Target{Name: DNAT, ToDestination: ep.Addr},
 		}
-		if p.svc.AffinitySeconds != 0 {
+		if p.affinity() != 0 {
 			dnat = dnat.With(Rare{Recent: Recent{Op: RecentSet, List: name}})
 		}
 		hairpin := Rule{Comment: comment, Src: AddrMatch{Prefix: only(addr)}}
