@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -112,13 +113,16 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 // family is what the proxy needs to know about a family. What depends on the
 // sysctls of the node is decided here.
 func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tables, maxChains int) proxy.Family {
-	out := proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains, Conntrack: kernel.NewFlows(f)}
+	out := proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains, Conntrack: kernel.NewFlows(f), Missing: tables.Missing}
 	if kernel.ConntrackLiberal() {
 		klog.FromContext(ctx).Info("nf_conntrack_tcp_be_liberal is set: INVALID packets are not dropped", "family", f)
 		out.Config.DropInvalid = false
 	}
 	if out.Config.OnLocalhost() {
-		out.Ready = func() error {
+		out.Ready = func(inForce rules.Config) error {
+			if !inForce.OnLocalhost() {
+				return errors.New("node ports are closed on localhost: the kernel lacks what guards them")
+			}
 			if err := kernel.Ensure([]kernel.Sysctl{kernel.RouteLocalnet}); err != nil {
 				return fmt.Errorf("node ports are closed on localhost: %w; run svcproxy --init-only before, or give --iptables-localhost-nodeports=false", err)
 			}
@@ -219,6 +223,13 @@ func (o *options) runOnce(ctx context.Context) error {
 		return err
 	}
 	p.CleanFlows(ctx)
+	var refused []string
+	for _, q := range p.Quarantined() {
+		refused = append(refused, fmt.Sprintf("%s (%s)", q.Port, q.Family))
+	}
+	if len(refused) > 0 {
+		return fmt.Errorf("the kernel refuses the rules of %s; all the rest is served", strings.Join(refused, ", "))
+	}
 	return nil
 }
 

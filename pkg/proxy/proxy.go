@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -42,10 +43,14 @@ type Family struct {
 	MaxChains int       // see rules.NewPlan
 	Conntrack Conntrack // nil: stale flows are left alone
 
-	// Ready, unless nil, is called once, after the first sync that succeeded: for
-	// what must not be before the rules are. Its error is logged; the family is
-	// served all the same.
-	Ready func() error
+	// Missing, unless nil, says what the kernel lacks. It is called after a refusal.
+	Missing func(context.Context) (rules.Features, error)
+
+	// Ready, unless nil, is called after the first sync that succeeded, and again if
+	// the kernel turned out to lack something: for what must not be before the rules
+	// are. It gets the configuration that is in force. Its error is logged; the family
+	// is served all the same.
+	Ready func(rules.Config) error
 }
 
 // Options says when to sync.
@@ -58,6 +63,9 @@ type Options struct {
 	SyncPeriod time.Duration
 	// Started, unless nil, is called once, after the first sync that succeeded.
 	Started func()
+	// Event, unless nil, is told what the users of a Service should know. It must not
+	// block.
+	Event func(ServiceEvent)
 }
 
 // Proxy is the loop between a source and the kernel.
@@ -75,7 +83,8 @@ func New(source Source, families []Family, opts Options) *Proxy {
 	p := &Proxy{source: source, opts: opts, health: NewHealth(2 * opts.SyncPeriod)}
 	for _, f := range families {
 		p.families = append(p.families, &familySync{
-			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready,
+			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
+			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
 			flows: newFlowCleaner(f.Config, f.Conntrack),
 		})
@@ -111,10 +120,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for {
 		p.health.Queued(time.Now())
 		wait := p.opts.SyncPeriod
+		var again <-chan time.Time
 		if snap, err := p.sync(ctx); err == nil {
 			p.health.Synced(time.Now())
 			backoff.reset()
 			p.follow(ctx, snap)
+			again = p.nextTry()
 			if started := p.opts.Started; started != nil {
 				p.opts.Started = nil
 				started()
@@ -123,21 +134,23 @@ func (p *Proxy) Run(ctx context.Context) error {
 			wait = backoff.next()
 			klog.FromContext(ctx).Error(err, "Sync failed, trying again", "after", wait)
 		}
-		if err := p.pause(ctx, failed, wait); err != nil || ctx.Err() != nil {
+		if err := p.pause(ctx, failed, wait, again); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// pause waits for the next reason to sync: a change, or the end of wait, after
-// which the kernel is not taken at its word any more. It lasts MinSyncPeriod at least.
-func (p *Proxy) pause(ctx context.Context, failed <-chan error, wait time.Duration) error {
+// pause waits for the next reason to sync: a change, the time to try again what the
+// kernel refused, or the end of wait, after which the kernel is not taken at its word
+// any more. It lasts MinSyncPeriod at least.
+func (p *Proxy) pause(ctx context.Context, failed <-chan error, wait time.Duration, again <-chan time.Time) error {
 	earliest := time.After(p.opts.MinSyncPeriod)
 	select {
 	case <-p.source.Changed():
 		p.health.Queued(time.Now())
 	case <-time.After(wait):
 		p.forget()
+	case <-again:
 	case err := <-failed:
 		return stopped(ctx, err)
 	case <-ctx.Done():
@@ -186,13 +199,14 @@ func (p *Proxy) Sync(ctx context.Context) error {
 // sync also returns the state of now.
 func (p *Proxy) sync(ctx context.Context) (*rules.Snapshot, error) {
 	snap, problems := p.source.Snapshot()
-	p.report(ctx, problems)
 	var errs []error
 	for _, f := range p.families {
 		if err := f.sync(ctx, snap); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.family, err))
 		}
+		problems = slices.Concat(problems, f.unserved(snap))
 	}
+	p.report(ctx, problems)
 	return snap, errors.Join(errs...)
 }
 
@@ -201,6 +215,7 @@ func (p *Proxy) follow(ctx context.Context, snap *rules.Snapshot) {
 	var addrs []netip.Addr
 	for _, f := range p.families {
 		addrs = append(addrs, rules.ListenAddresses(&f.config, &snap.Node)...)
+		snap = f.quarantine.unserved(snap)
 	}
 	if err := p.services.sync(rules.HealthChecks(snap), addrs); err != nil {
 		klog.FromContext(ctx).Error(err, "Not all health checks are answered")
@@ -228,7 +243,13 @@ type familySync struct {
 	builder   *rules.Builder
 	flows     *flowCleaner
 	have      *rules.Ruleset // nil: not known, read it
-	ready     func() error   // nil: called, or not asked for
+
+	quarantine *quarantine
+	features   features
+	inForce    *rules.Snapshot // by the last sync that succeeded; nil: there was none
+
+	ready     func(rules.Config) error // nil: called, or not asked for
+	whenReady func(rules.Config) error
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
@@ -240,19 +261,26 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 		}
 		f.have = have
 	}
-	want := f.builder.Build(snap)
-	plan := rules.NewPlan(f.have, want, f.maxChains)
-	f.flows.syncing(snap)
-	if !plan.Empty() {
-		f.have = nil
-		if err := f.kernel.Apply(ctx, plan); err != nil {
-			return err
-		}
+	defer f.quarantine.publish()
+	if err := f.refitFeatures(ctx); err != nil {
+		return err
 	}
-	f.have = want
-	f.flows.done(snap)
+	inForce := f.quarantine.goal(ctx, snap)
+	plan, err := f.write(ctx, compose(snap, inForce))
+	if refused(err) != nil {
+		klog.FromContext(ctx).V(1).Info("A restore was refused, looking for what is at fault", "family", f.family, "reason", err.Error())
+		inForce, err = f.settle(ctx, snap, inForce)
+	}
+	if err == nil {
+		inForce, err = f.retry(ctx, snap, inForce)
+	}
+	if err != nil {
+		return err
+	}
+	f.inForce = compose(snap, inForce)
+	f.flows.done(f.inForce)
 	if f.ready != nil {
-		if err := f.ready(); err != nil {
+		if err := f.ready(f.config); err != nil {
 			klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family)
 		}
 		f.ready = nil
@@ -260,4 +288,19 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	klog.FromContext(ctx).V(2).Info("Synced", "family", f.family, "services", len(snap.Services),
 		"transactions", len(plan.Transactions), "jumps", len(plan.Jumps), "took", time.Since(start))
 	return nil
+}
+
+// write brings the kernel to a snapshot and returns the plan for it.
+func (f *familySync) write(ctx context.Context, snap *rules.Snapshot) (*rules.Plan, error) {
+	want := f.builder.Build(snap)
+	plan := rules.NewPlan(f.have, want, f.maxChains)
+	f.flows.syncing(snap)
+	if !plan.Empty() {
+		f.have = nil
+		if err := f.kernel.Apply(ctx, plan); err != nil {
+			return plan, err
+		}
+	}
+	f.have = want
+	return plan, nil
 }

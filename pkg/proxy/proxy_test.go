@@ -21,8 +21,8 @@ func (s source) Snapshot() (*rules.Snapshot, []watch.Problem) {
 	return &rules.Snapshot{}, nil
 }
 
-// kernel takes what it is given, after failing as often as it is told.
-type kernel struct {
+// fakeKernel takes what it is given, after failing as often as it is told.
+type fakeKernel struct {
 	failures int
 	has      *rules.Ruleset
 	ready    chan struct{}
@@ -30,12 +30,12 @@ type kernel struct {
 	applies  chan *rules.Plan
 }
 
-func (k *kernel) Read(context.Context) (*rules.Ruleset, error) {
+func (k *fakeKernel) Read(context.Context) (*rules.Ruleset, error) {
 	k.reads <- struct{}{}
 	return k.has, nil
 }
 
-func (k *kernel) Apply(_ context.Context, p *rules.Plan) error {
+func (k *fakeKernel) Apply(_ context.Context, p *rules.Plan) error {
 	k.applies <- p
 	if k.failures > 0 {
 		k.failures--
@@ -45,12 +45,12 @@ func (k *kernel) Apply(_ context.Context, p *rules.Plan) error {
 	return nil
 }
 
-func start(t *testing.T, k *kernel, opts Options) (*Proxy, source) {
+func start(t *testing.T, k *fakeKernel, opts Options) (*Proxy, source) {
 	t.Helper()
 	k.has = &rules.Ruleset{}
 	k.reads, k.applies = make(chan struct{}, 100), make(chan *rules.Plan, 100)
 	k.ready = make(chan struct{}, 100)
-	ready := func() error { k.ready <- struct{}{}; return errors.New("not possible here") }
+	ready := func(rules.Config) error { k.ready <- struct{}{}; return errors.New("not possible here") }
 	src := source{make(chan struct{}, 1)}
 	p := New(src, []Family{{Config: rules.Config{Family: rules.IPv4, MasqueradeMark: 1}, Kernel: k, Ready: ready}}, opts)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,7 +75,7 @@ func next[T any](t *testing.T, c <-chan T, what string) {
 }
 
 func TestNothingIsWrittenBeforeTheSourceKnowsEverything(t *testing.T) {
-	k := &kernel{}
+	k := &fakeKernel{}
 	p, src := start(t, k, Options{SyncPeriod: time.Hour})
 	select {
 	case <-k.applies:
@@ -90,7 +90,7 @@ func TestNothingIsWrittenBeforeTheSourceKnowsEverything(t *testing.T) {
 }
 
 func TestAFailedSyncIsTriedAgainFromWhatTheKernelHas(t *testing.T) {
-	k := &kernel{failures: 1}
+	k := &fakeKernel{failures: 1}
 	p, src := start(t, k, Options{SyncPeriod: time.Hour})
 	src.changed <- struct{}{}
 	next(t, k.ready, "two tries, then ready")
@@ -107,7 +107,7 @@ func TestAFailedSyncIsTriedAgainFromWhatTheKernelHas(t *testing.T) {
 }
 
 func TestAQuietClusterIsReadAgainAndNotWritten(t *testing.T) {
-	k := &kernel{}
+	k := &fakeKernel{}
 	_, src := start(t, k, Options{SyncPeriod: 20 * time.Millisecond})
 	src.changed <- struct{}{}
 	next(t, k.applies, "the first sync")
