@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	yamlreader "k8s.io/apimachinery/pkg/util/yaml"
 	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
 	strictjson "sigs.k8s.io/json"
@@ -37,7 +38,7 @@ func decodeConfiguration(text []byte) (*configuration, error) {
 	if want := kubeproxy.SchemeGroupVersion.String(); c.Kind != "KubeProxyConfiguration" || c.APIVersion != want {
 		return nil, fmt.Errorf("apiVersion: %q, kind: %q: must be %s, KubeProxyConfiguration", c.APIVersion, c.Kind, want)
 	}
-	return c, errors.Join(unknown...)
+	return c, utilerrors.NewAggregate(unknown)
 }
 
 // onlyDocument returns the one YAML document of a file.
