@@ -8,7 +8,8 @@ import "slices"
 type Plan struct {
 	Family       Family
 	Transactions []Transaction
-	Jumps        []Jump // missing, and in no transaction: to be inserted after them, each at the head of its chain, in this order
+	Remove       []Jump // dead: to be removed, after the transactions
+	Jumps        []Jump // missing, and in no transaction: to be inserted after that, in this order
 }
 
 // Transaction is the content of one restore: one table, committed whole or not at all.
@@ -20,7 +21,9 @@ type Transaction struct {
 }
 
 // Empty reports whether there is nothing to do.
-func (p *Plan) Empty() bool { return len(p.Transactions) == 0 && len(p.Jumps) == 0 }
+func (p *Plan) Empty() bool {
+	return len(p.Transactions) == 0 && len(p.Remove) == 0 && len(p.Jumps) == 0
+}
 
 // NewPlan returns the least to write to get from have to want. have may be empty
 // (nothing of ours is there) but not nil. maxChains bounds the chains of one nat
@@ -30,45 +33,53 @@ func (p *Plan) Empty() bool { return len(p.Transactions) == 0 && len(p.Jumps) ==
 // filter learns to refuse what nat will no longer serve before nat stops serving
 // it, and forgets to refuse only after nat serves. A refusal that comes early or
 // stays long does no harm: what nat serves no longer has the address it is for.
+//
+// A chain that is no longer wanted and that others' rules lead to cannot be
+// removed; it stays, empty.
 func NewPlan(have, want *Ruleset, maxChains int) *Plan {
 	p := &Plan{Family: want.Family}
-	filter := changes(have.Table(Filter), want.Table(Filter))
+	held := have.holders()
+	filter := held.changes(have.Table(Filter), want.Table(Filter))
 	before, after := splitFilter(have.Table(Filter), filter)
-	nat := changes(have.Table(Nat), want.Table(Nat))
+	nat := held.changes(have.Table(Nat), want.Table(Nat))
 	if len(nat.Write) == 0 && len(nat.Delete) == 0 {
-		before, after = filter, Transaction{}
+		before, after = filter, Transaction{Table: Filter}
 	}
-	p.add(before)
+	p.add(before, held)
 	for _, tx := range splitNat(have.Table(Nat), want.Table(Nat), nat, maxChains) {
-		p.add(tx)
+		p.add(tx, held)
 	}
-	p.add(after)
+	p.add(after, held)
 	for _, t := range Tables() {
-		p.jump(t, have.Jumps, want.Jumps)
+		p.jump(t, have, want)
 	}
 	return p
 }
 
-// jump adds the jumps that a table misses. Where it has none, its last transaction
-// brings them: in a full table of the legacy backend a command for each takes as
-// long as a load, since each copies the table. Else somebody has taken some away, may
-// do so again at any time, and a command can look before it inserts.
-func (p *Plan) jump(t TableName, have, want []Jump) {
-	have, want = jumpsOf(t, have), jumpsOf(t, want)
+// jump adds what is wrong with the jumps into a table. Where there are none, its
+// last transaction brings them: in a full table of the legacy backend a command for
+// each takes as long as a load, since each copies the table. Else somebody has taken
+// some away, may do so again at any time, and a command can look before it inserts.
+func (p *Plan) jump(t TableName, have, want *Ruleset) {
+	there := jumpsOf(t, have.Jumps)
+	remove, insert := jumpChanges(there, jumpsOf(t, want.Jumps))
 	last := -1
 	for i := range p.Transactions {
 		if p.Transactions[i].Table == t {
 			last = i
 		}
 	}
-	if len(have) == 0 && last >= 0 {
-		p.Transactions[last].Jumps = want
+	if len(there) == 0 && last >= 0 && !slices.Contains(have.Unreadable, t) {
+		p.Transactions[last].Jumps = insert
 		return
 	}
-	p.Jumps = append(p.Jumps, missingJumps(have, want)...)
+	p.Remove = append(p.Remove, remove...)
+	p.Jumps = append(p.Jumps, insert...)
 }
 
-func (p *Plan) add(tx Transaction) {
+// add adds a transaction, unless there is nothing in it.
+func (p *Plan) add(tx Transaction, held holders) {
+	held.spare(&tx)
 	if len(tx.Write) > 0 || len(tx.Delete) > 0 {
 		p.Transactions = append(p.Transactions, tx)
 	}
@@ -76,16 +87,6 @@ func (p *Plan) add(tx Transaction) {
 
 func jumpsOf(t TableName, jumps []Jump) []Jump {
 	return slices.DeleteFunc(slices.Clone(jumps), func(j Jump) bool { return j.Table != t })
-}
-
-func missingJumps(have, want []Jump) []Jump {
-	var out []Jump
-	for _, j := range want {
-		if !slices.Contains(have, j) {
-			out = append(out, j)
-		}
-	}
-	return out
 }
 
 // changes lists the chains that differ and those that are no longer wanted.

@@ -51,6 +51,16 @@ type Jump struct {
 	Table TableName
 	Chain string // built-in chain
 	Rule  Rule
+
+	Position int  // its number in the chain, from 1; in a plan: where to insert it; 0 in what is wanted
+	Dead     bool // what the kernel has: no packet gets to it, since a rule before it takes all
+}
+
+// Reference is a rule in a chain of somebody else's that leads to one of ours.
+type Reference struct {
+	Table TableName
+	Chain string // ours
+	From  string
 }
 
 // Ruleset is what svcproxy has or wants in the kernel for one family: its own
@@ -59,6 +69,13 @@ type Ruleset struct {
 	Family Family
 	Tables []Table // sorted by name; a table without chains may be missing
 	Jumps  []Jump  // wanted: in the order to insert each at the head of its chain
+
+	// Held are references of others: while there is one, the kernel does not let our
+	// chain be removed. Only of what the kernel has.
+	Held []Reference
+	// Unreadable are tables that the kernel has, and of which nothing is known, since
+	// they hold rules that only nft can show.
+	Unreadable []TableName
 }
 
 // Table returns the table of that name; an empty one if the ruleset has none.

@@ -15,7 +15,7 @@ func scaffoldJumps(cfg *Config) []Jump {
 		isNew = StateMatch{}
 	}
 	jump := func(t TableName, from, to, comment string, state StateMatch) Jump {
-		return Jump{t, from, cfg.fitRule(Rule{Comment: comment}.With(Rare{State: state}).to(to))}
+		return Jump{Table: t, Chain: from, Rule: cfg.fitRule(Rule{Comment: comment}.With(Rare{State: state}).to(to))}
 	}
 	const (
 		external = "kubernetes externally-visible service portals"
