@@ -121,11 +121,13 @@ func sameInKernel(t *rapid.T, f rules.Family, b kernel.Backend, text []byte) {
 		t.Fatal(err)
 	}
 	want := rules.Own(f, tables)
-	k, err := kernel.New(f, b)
+	host := kernel.NewHost(b)
+	defer host.Close()
+	k, err := host.Tables(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	have, err := k.Read(context.Background())
+	have, err := k.Read(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

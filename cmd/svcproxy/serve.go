@@ -91,9 +91,10 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 	if backend == kernel.NFT {
 		maxChains = natChains
 	}
+	host := kernel.NewHost(backend)
 	var out []proxy.Family
 	for _, f := range o.families {
-		tables, err := kernel.New(f, backend)
+		tables, err := host.Tables(f)
 		if err == nil {
 			err = tables.Probe(ctx)
 		}

@@ -54,12 +54,14 @@ func (d *daemon) settled(t *testing.T, what string) {
 
 func (d *daemon) differs(t *testing.T) string {
 	t.Helper()
+	host := kernel.NewHost(kernel.Legacy)
+	defer host.Close()
 	for _, f := range rules.Families() {
-		k, err := kernel.New(f, kernel.Legacy)
+		k, err := host.Tables(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		have, err := k.Read(context.Background())
+		have, err := k.Read(context.Background(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

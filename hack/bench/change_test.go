@@ -45,7 +45,9 @@ func BenchmarkOneChange(b *testing.B) {
 		for _, whole := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/%s", backend, map[bool]string{false: "changed", true: "all"}[whole]), func(b *testing.B) {
 				kerneltest.Enter(b)
-				tables, err := kernel.New(rules.IPv4, backend)
+				host := kernel.NewHost(backend)
+				defer host.Close()
+				tables, err := host.Tables(rules.IPv4)
 				if err != nil {
 					b.Fatal(err)
 				}

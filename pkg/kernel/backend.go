@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -176,15 +175,4 @@ func (u *use) count(command string, text []byte) {
 			}
 		}
 	}
-}
-
-// hasLegacyTables reports whether anybody has used the legacy commands. Most of
-// them create a table by looking at it.
-func hasLegacyTables(f rules.Family) bool {
-	path := "/proc/thread-self/net/ip_tables_names"
-	if f == rules.IPv6 {
-		path = "/proc/thread-self/net/ip6_tables_names"
-	}
-	names, err := os.ReadFile(path)
-	return err == nil && len(names) > 0
 }

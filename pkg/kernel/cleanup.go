@@ -18,11 +18,13 @@ import (
 func Cleanup(ctx context.Context, families []rules.Family) error {
 	var errs []error
 	for _, b := range []Backend{NFT, Legacy} {
+		host := NewHost(b)
+		defer host.Close()
 		for _, f := range families {
-			if b == Legacy && !hasLegacyTables(f) {
+			if b == Legacy && len(legacyTables(f)) == 0 {
 				continue
 			}
-			t, err := New(f, b)
+			t, err := host.Tables(f)
 			if err == nil {
 				err = t.Probe(ctx)
 			}
@@ -39,60 +41,41 @@ func Cleanup(ctx context.Context, families []rules.Family) error {
 }
 
 func (t *Tables) cleanup(ctx context.Context) error {
-	all, err := t.readAll(ctx)
+	own, err := t.Read(ctx, nil)
 	if err != nil {
 		return err
 	}
-	own := rules.Own(t.family, all)
 	var errs []error
-	for _, j := range own.Jumps {
-		if rules.Shared(j.Table, j.Rule.Jump()) {
-			continue
-		}
-		if err := t.jumps.Delete(string(j.Table), j.Chain, j.Rule.Args(t.family)...); err != nil {
-			errs = append(errs, fmt.Errorf("delete the jump from %s %s: %w", j.Table, j.Chain, err))
+	for i := range own.Jumps {
+		if j := &own.Jumps[i]; !rules.Shared(j.Table, j.Rule.Jump()) {
+			errs = append(errs, t.remove(j))
 		}
 	}
-	for i := range all {
-		errs = append(errs, t.removeChains(ctx, &all[i])...)
+	for i := range own.Tables {
+		errs = append(errs, t.removeChains(ctx, &own.Tables[i], own.Held)...)
 	}
 	return errors.Join(errs...)
 }
 
 // removeChains removes our chains of one table in one transaction. Chains that
 // foreign rules lead to are only emptied, since their removal would fail the rest.
-func (t *Tables) removeChains(ctx context.Context, table *rules.Table) []error {
+func (t *Tables) removeChains(ctx context.Context, table *rules.Table, held []rules.Reference) []error {
 	tx := rules.Transaction{Table: table.Name}
 	var errs []error
 	for _, c := range table.Chains {
-		if !rules.Owned(table.Name, c.Name) || rules.Shared(table.Name, c.Name) {
+		if rules.Shared(table.Name, c.Name) {
 			continue
 		}
-		if from := foreignReferrer(table, c.Name); from != "" {
+		i := slices.IndexFunc(held, func(r rules.Reference) bool { return r.Table == table.Name && r.Chain == c.Name })
+		if i >= 0 {
 			tx.Write = append(tx.Write, &rules.Chain{Name: c.Name})
-			errs = append(errs, fmt.Errorf("table %s: chain %s stays, emptied: a rule of chain %s leads to it", table.Name, c.Name, from))
+			errs = append(errs, fmt.Errorf("table %s: chain %s stays, emptied: a rule of chain %s leads to it", table.Name, c.Name, held[i].From))
 			continue
 		}
 		tx.Delete = append(tx.Delete, c.Name)
 	}
 	if len(tx.Write)+len(tx.Delete) > 0 {
-		if err := t.restore(ctx, &tx); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, t.restore(ctx, &tx))
 	}
 	return errs
-}
-
-// foreignReferrer names a chain of somebody else that leads to the given one.
-// Built-in chains do not count: their jumps were deleted before.
-func foreignReferrer(table *rules.Table, chain string) string {
-	for _, c := range table.Chains {
-		if c.Policy != "" || rules.Owned(table.Name, c.Name) {
-			continue
-		}
-		if slices.ContainsFunc(c.Rules, func(r rules.Rule) bool { return r.Target.Name == chain }) {
-			return c.Name
-		}
-	}
-	return ""
 }

@@ -60,10 +60,7 @@ func TestLongMessagesAreCut(t *testing.T) {
 
 func TestALockThatIsHeldIsNoRefusal(t *testing.T) {
 	kerneltest.Enter(t)
-	k, err := New(rules.IPv4, Legacy)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := tablesOf(t, NewHost(Legacy), rules.IPv4)
 	lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -81,10 +78,7 @@ func TestALockThatIsHeldIsNoRefusal(t *testing.T) {
 
 func TestACommandThatIsKilledIsNoRefusal(t *testing.T) {
 	kerneltest.Enter(t)
-	k, err := New(rules.IPv4, NFT)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := tablesOf(t, NewHost(NFT), rules.IPv4)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var failed *RestoreError

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -44,10 +45,59 @@ func execute(ctx context.Context, stdin []byte, name string, args ...string) ([]
 func output(ctx context.Context, run runner, name string, args ...string) ([]byte, error) {
 	stdout, stderr, exit, err := run(ctx, nil, name, args...)
 	if err == nil && exit != 0 {
-		err = fmt.Errorf("exit status %d: %s", exit, strings.TrimSpace(string(stderr)))
+		err = exitError(exit, stderr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return stdout, nil
+}
+
+func exitError(exit int, stderr []byte) error {
+	return fmt.Errorf("exit status %d: %s", exit, strings.TrimSpace(string(stderr)))
+}
+
+// maxLine bounds a line of output. The longest rule that iptables takes is a
+// fraction of it.
+const maxLine = 1 << 20
+
+// eachLine runs a command that must succeed and hands over what it prints line by
+// line, while it runs. The first error of f ends the command.
+func eachLine(ctx context.Context, f func(string) error, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	for err == nil && lines.Scan() {
+		err = f(lines.Text())
+	}
+	err = errors.Join(err, lines.Err())
+	if err != nil {
+		cancel()
+	}
+	ended := cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err != nil:
+	case ctx.Err() != nil:
+		err = fmt.Errorf("killed: %w", ctx.Err())
+	case errors.As(ended, &exit) && exit.Exited():
+		err = exitError(exit.ExitCode(), stderr.Bytes())
+	default:
+		err = ended
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }

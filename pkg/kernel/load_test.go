@@ -73,7 +73,9 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 				clients[i] = net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: ip}}
 			}
 			serve(t, "10.21.0.1:8080")
-			tables, err := New(rules.IPv4, backend)
+			host := NewHost(backend)
+			t.Cleanup(host.Close)
+			tables, err := host.Tables(rules.IPv4)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +102,7 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 					}
 					_ = conn.Close()
 				}
-				read, err := tables.Read(t.Context())
+				read, err := tables.Read(t.Context(), nil)
 				if err != nil {
 					t.Fatal(err)
 				}

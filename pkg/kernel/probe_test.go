@@ -51,11 +51,7 @@ func onEachLacking(t *testing.T, test func(t *testing.T, k *Tables, l *kerneltes
 			t.Run(string(b)+"/"+f.String(), func(t *testing.T) {
 				kerneltest.Enter(t)
 				l := kerneltest.NewLacking(t)
-				k, err := New(f, b)
-				if err != nil {
-					t.Fatal(err)
-				}
-				test(t, k, l)
+				test(t, tablesOf(t, NewHost(b), f), l)
 			})
 		}
 	}

@@ -16,19 +16,41 @@ type Tables struct {
 	tools  tools
 	run    runner
 	jumps  jumper
+
+	witness witness
 }
 
 // jumper is the part of go-iptables that edits built-in chains. A restore cannot
 // do that: it cannot insert a rule only if it is missing.
 type jumper interface {
-	InsertUnique(table, chain string, pos int, rulespec ...string) error
+	Exists(table, chain string, rulespec ...string) (bool, error)
+	Insert(table, chain string, pos int, rulespec ...string) error
 	Delete(table, chain string, rulespec ...string) error
 }
 
-// New returns the tables of a family. It fails if the backend's commands are not
-// installed.
-func New(f rules.Family, b Backend) (*Tables, error) {
-	tools, err := findTools(context.Background(), execute, f, b)
+// Host is where the tables of several families are: they share how it is found out
+// whether others write.
+type Host struct {
+	backend Backend
+	events  *ruleEvents // nft
+	lock    *xtLock     // legacy
+}
+
+// NewHost returns a host whose tables are written by that backend.
+func NewHost(b Backend) *Host {
+	return &Host{backend: b, events: newRuleEvents(), lock: newXTLock()}
+}
+
+// Close frees what looking at the tables took. They stay as they are.
+func (h *Host) Close() {
+	h.events.close()
+	h.lock.close()
+}
+
+// Tables returns the tables of a family. It fails if the backend's commands are
+// not installed. The tables of a host are not for several goroutines.
+func (h *Host) Tables(f rules.Family) (*Tables, error) {
+	tools, err := findTools(context.Background(), execute, f, h.backend)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +62,11 @@ func New(f rules.Family, b Backend) (*Tables, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", tools.command, err)
 	}
-	return &Tables{family: f, tools: tools, run: execute, jumps: jumps}, nil
+	t := &Tables{family: f, tools: tools, run: execute, jumps: jumps, witness: newBlobs(f, h.lock)}
+	if h.backend == NFT {
+		t.witness = &generations{family: f, events: h.events}
+	}
+	return t, nil
 }
 
 // Probe reports why the kernel has no usable tables of this family, if so.
@@ -61,49 +87,76 @@ func builtinChain(t rules.TableName) string {
 	return "INPUT"
 }
 
-// Read returns what is there of ours: chains, and jumps into them.
-func (t *Tables) Read(ctx context.Context) (*rules.Ruleset, error) {
-	all, err := t.readAll(ctx)
-	if err != nil {
+// Read returns what is there of ours: chains, and jumps into them. A chain that
+// equals the one in known, which may be nil, is that very chain, so that a Read
+// of what is known keeps next to no memory.
+func (t *Tables) Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+	t.witness.reading()
+	reader := rules.NewOwnReader(t.family, known)
+	// All tables at once: iptables-nft-save asks the kernel for all whichever it
+	// prints, and the legacy one makes a table that it is asked for.
+	if err := eachLine(ctx, reader.Line, t.tools.save); err != nil {
 		return nil, err
 	}
-	return rules.Own(t.family, all), nil
+	return reader.Ruleset(), nil
 }
 
-// readAll returns every table that exists, with everybody's chains. One command
-// prints them all: iptables-nft-save reads the whole ruleset whichever table it is
-// asked for, and the legacy one creates a table that it is asked for.
-func (t *Tables) readAll(ctx context.Context) ([]rules.Table, error) {
-	text, err := output(ctx, t.run, t.tools.save)
-	if err != nil {
-		return nil, err
-	}
-	tables, err := rules.ParseSave(text, t.family)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.tools.save, err)
-	}
-	return tables, nil
-}
-
-// Apply carries out a plan, one transaction after the other, then inserts its
-// jumps. After an error the transactions before it are in the kernel; that of one
-// which was not carried out is a *RestoreError, and Done says which.
+// Apply carries out a plan: one transaction after the other, then the jumps. After
+// an error the transactions before it are in the kernel; that of one which was not
+// carried out is a *RestoreError, and Done says which.
 func (t *Tables) Apply(ctx context.Context, plan *rules.Plan) error {
+	return t.witness.writing(func() (int, error) { return t.apply(ctx, plan) })
+}
+
+// apply also returns how many commits it made.
+func (t *Tables) apply(ctx context.Context, plan *rules.Plan) (commits int, err error) {
 	for i := range plan.Transactions {
 		if err := t.restore(ctx, &plan.Transactions[i]); err != nil {
 			var failed *RestoreError
 			if errors.As(err, &failed) {
 				failed.Done = i
 			}
-			return err
+			return commits, err
+		}
+		commits++
+	}
+	for i := range plan.Remove {
+		if err := t.remove(&plan.Remove[i]); err != nil {
+			return commits, err
+		}
+		commits++
+	}
+	for i := range plan.Jumps {
+		inserted, err := t.insert(&plan.Jumps[i])
+		if err != nil {
+			return commits, err
+		}
+		if inserted {
+			commits++
 		}
 	}
-	for _, j := range plan.Jumps {
-		if err := t.jumps.InsertUnique(string(j.Table), j.Chain, 1, j.Rule.Args(t.family)...); err != nil {
-			return fmt.Errorf("insert the jump from %s %s to %s: %w", j.Table, j.Chain, j.Rule.Target.Name, err)
-		}
+	return commits, nil
+}
+
+// remove removes a jump: the first that is like it.
+func (t *Tables) remove(j *rules.Jump) error {
+	if err := t.jumps.Delete(string(j.Table), j.Chain, j.Rule.Args(t.family)...); err != nil {
+		return fmt.Errorf("delete the jump from %s %s to %s: %w", j.Table, j.Chain, j.Rule.Target.Name, err)
 	}
 	return nil
+}
+
+// insert inserts a jump unless somebody was faster.
+func (t *Tables) insert(j *rules.Jump) (bool, error) {
+	args := j.Rule.Args(t.family)
+	there, err := t.jumps.Exists(string(j.Table), j.Chain, args...)
+	if err == nil && !there {
+		err = t.jumps.Insert(string(j.Table), j.Chain, max(1, j.Position), args...)
+	}
+	if err != nil {
+		return false, fmt.Errorf("insert the jump from %s %s to %s: %w", j.Table, j.Chain, j.Rule.Target.Name, err)
+	}
+	return !there, nil
 }
 
 func (t *Tables) restore(ctx context.Context, tx *rules.Transaction) error {

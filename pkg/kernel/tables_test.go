@@ -19,7 +19,9 @@ func onEach(t *testing.T, test func(t *testing.T, k *Tables)) {
 		for _, f := range rules.Families() {
 			t.Run(string(b)+"/"+f.String(), func(t *testing.T) {
 				kerneltest.Enter(t)
-				k, err := New(f, b)
+				host := NewHost(b)
+				t.Cleanup(host.Close)
+				k, err := host.Tables(f)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -60,12 +62,16 @@ func everyKind(f rules.Family) *rules.Snapshot {
 	return &rules.Snapshot{Node: rules.Node{Name: "here"}, Services: []*rules.Service{&all, &none, &sctp}, ServiceCIDRs: []netip.Prefix{network}}
 }
 
-func want(k *Tables) *rules.Ruleset {
+func want(k *Tables) *rules.Ruleset { return wantOf(k, everyKind(k.family)) }
+
+func wantNothing(k *Tables) *rules.Ruleset { return wantOf(k, &rules.Snapshot{}) }
+
+func wantOf(k *Tables, snap *rules.Snapshot) *rules.Ruleset {
 	cidr := netip.MustParsePrefix("10.21.0.0/16")
 	if k.family == rules.IPv6 {
 		cidr = netip.MustParsePrefix("fd00:21::/32")
 	}
-	return rules.Build(everyKind(k.family), rules.Config{
+	return rules.Build(snap, rules.Config{
 		Family: k.family, PodTraffic: rules.PodTraffic{CIDR: cidr}, MasqueradeMark: 0x4000, DropInvalid: true,
 		NodePorts: rules.NodePortAddresses{Ranges: []netip.Prefix{k.family.All()}, Localhost: true},
 	})
@@ -73,7 +79,7 @@ func want(k *Tables) *rules.Ruleset {
 
 func read(t *testing.T, k *Tables) *rules.Ruleset {
 	t.Helper()
-	have, err := k.Read(context.Background())
+	have, err := k.Read(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

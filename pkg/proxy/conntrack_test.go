@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
 	"svcproxy/pkg/watch"
 )
@@ -110,8 +111,13 @@ func dns(protocol rules.Protocol, pods ...int) *rules.Service {
 // quiet is a kernel that takes everything.
 type quiet struct{ applied chan struct{} }
 
-func (q quiet) Read(context.Context) (*rules.Ruleset, error) { return &rules.Ruleset{}, nil }
-func (q quiet) Apply(context.Context, *rules.Plan) error     { q.applied <- struct{}{}; return nil }
+func (q quiet) Apply(context.Context, *rules.Plan) error { q.applied <- struct{}{}; return nil }
+func (q quiet) Read(context.Context, *rules.Ruleset) (*rules.Ruleset, error) {
+	return &rules.Ruleset{}, nil
+}
+func (q quiet) Interference(context.Context) (kernel.Interference, error) {
+	return kernel.Interference{Unsure: true}, nil
+}
 
 // cleaning runs a proxy over a table of flows; stop ends it and waits for that.
 func cleaning(t *testing.T, table Conntrack, period time.Duration) (c *cluster, applied <-chan struct{}, stop func()) {

@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
 	"svcproxy/pkg/watch"
 )
@@ -29,11 +30,14 @@ type Source interface {
 
 // Kernel is the tables of one family.
 type Kernel interface {
-	// Read returns what is there of ours, or of a proxy whose place we take.
-	Read(ctx context.Context) (*rules.Ruleset, error)
+	// Read returns what is there of ours, or of a proxy whose place we take. Chains
+	// that equal those of known, which may be nil, are the same ones.
+	Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error)
 	// Apply carries out a plan. After an error the tables are in one of the
 	// states between the plan's transactions.
 	Apply(ctx context.Context, plan *rules.Plan) error
+	// Interference tells at little cost what others did since the last Read or Apply.
+	Interference(ctx context.Context) (kernel.Interference, error)
 }
 
 // Family is one address family that the proxy serves.
@@ -59,13 +63,17 @@ type Options struct {
 	// the next. A change after a quiet time is synced at once.
 	MinSyncPeriod time.Duration
 	// SyncPeriod is how often the kernel is read and compared although nothing
-	// changed. It also bounds the wait after a failed sync.
+	// changed, unless it is certain that nobody wrote to it. It also bounds the wait
+	// after a failed sync.
 	SyncPeriod time.Duration
 	// Started, unless nil, is called once, after the first sync that succeeded.
 	Started func()
 	// Event, unless nil, is told what the users of a Service should know. It must not
 	// block.
 	Event func(ServiceEvent)
+	// Drifted, unless nil, is called when a read of the kernel finds that somebody
+	// else changed our rules, with the number of chains or jumps of each kind.
+	Drifted func(f rules.Family, t rules.TableName, kind rules.DriftKind, count int)
 }
 
 // Proxy is the loop between a source and the kernel.
@@ -86,7 +94,7 @@ func New(source Source, families []Family, opts Options) *Proxy {
 			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
-			flows: newFlowCleaner(f.Config, f.Conntrack),
+			flows: newFlowCleaner(f.Config, f.Conntrack), drifted: opts.Drifted,
 		})
 	}
 	p.services = newServiceHealth(p.health.Healthy)
@@ -107,12 +115,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	go func() { failed <- p.source.Run(ctx) }()
 
 	p.readAhead(ctx)
-	read := time.Now()
 	select {
 	case <-p.source.Changed():
-		if time.Since(read) > p.opts.SyncPeriod {
-			p.forget()
-		}
+		p.forgetUnsure(ctx)
 	case err := <-failed:
 		return stopped(ctx, err)
 	}
@@ -141,25 +146,34 @@ func (p *Proxy) Run(ctx context.Context) error {
 }
 
 // pause waits for the next reason to sync: a change, the time to try again what the
-// kernel refused, or the end of wait, after which the kernel is not taken at its word
-// any more. It lasts MinSyncPeriod at least.
+// kernel refused, somebody else's writing to the kernel, or the end of wait, after
+// which the kernel is not taken at its word where others may have written unnoticed.
+// It lasts MinSyncPeriod at least.
 func (p *Proxy) pause(ctx context.Context, failed <-chan error, wait time.Duration, again <-chan time.Time) error {
-	earliest := time.After(p.opts.MinSyncPeriod)
-	select {
-	case <-p.source.Changed():
-		p.health.Queued(time.Now())
-	case <-time.After(wait):
-		p.forget()
-	case <-again:
-	case err := <-failed:
-		return stopped(ctx, err)
-	case <-ctx.Done():
-		return nil
+	earliest, end := time.After(p.opts.MinSyncPeriod), time.After(wait)
+	look := time.NewTicker(lookPeriod)
+	defer look.Stop()
+	for waiting := true; waiting; {
+		waiting = false
+		select {
+		case <-p.source.Changed():
+			p.health.Queued(time.Now())
+		case <-again:
+		case <-look.C:
+			waiting = !p.disturbed(ctx)
+		case <-end:
+			p.forgetUnsure(ctx)
+		case err := <-failed:
+			return stopped(ctx, err)
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	select {
 	case <-earliest:
 	case <-ctx.Done():
 	}
+	p.disturbed(ctx) // changes may come so fast that there was no time to look
 	return nil
 }
 
@@ -178,14 +192,7 @@ func stopped(ctx context.Context, err error) error {
 // cannot be read is tried again, and said, by the first sync.
 func (p *Proxy) readAhead(ctx context.Context) {
 	for _, f := range p.families {
-		f.have, _ = f.kernel.Read(ctx)
-	}
-}
-
-// forget makes the next sync read the kernel instead of trusting what was written.
-func (p *Proxy) forget() {
-	for _, f := range p.families {
-		f.have = nil
+		f.have, _ = f.kernel.Read(ctx, nil)
 	}
 }
 
@@ -250,16 +257,24 @@ type familySync struct {
 
 	ready     func(rules.Config) error // nil: called, or not asked for
 	whenReady func(rules.Config) error
+
+	known   *rules.Ruleset // what the last sync left in the kernel; nil: it failed, or there was none
+	by      []string       // who wrote since, besides us
+	pace    pace
+	blind   bool              // the kernel does not tell whether others write
+	held    []rules.Reference // that were logged
+	drifted func(rules.Family, rules.TableName, rules.DriftKind, int)
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	start := time.Now()
 	if f.have == nil {
-		have, err := f.kernel.Read(ctx)
+		have, err := f.kernel.Read(ctx, f.known)
 		if err != nil {
 			return err
 		}
 		f.have = have
+		f.compare(ctx, time.Since(start))
 	}
 	defer f.quarantine.publish()
 	if err := f.refitFeatures(ctx); err != nil {
@@ -294,13 +309,15 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 func (f *familySync) write(ctx context.Context, snap *rules.Snapshot) (*rules.Plan, error) {
 	want := f.builder.Build(snap)
 	plan := rules.NewPlan(f.have, want, f.maxChains)
+	f.reportHeld(ctx, want)
 	f.flows.syncing(snap)
+	left := &rules.Ruleset{Family: want.Family, Tables: want.Tables, Jumps: want.Jumps, Held: f.have.Held}
 	if !plan.Empty() {
-		f.have = nil
+		f.have, f.known = nil, nil
 		if err := f.kernel.Apply(ctx, plan); err != nil {
 			return plan, err
 		}
 	}
-	f.have = want
+	f.have, f.known = left, left
 	return plan, nil
 }

@@ -54,7 +54,14 @@ func newPickyKernel(t interface{ Errorf(string, ...any) }) *pickyKernel {
 	return &pickyKernel{t: t, has: &rules.Ruleset{Family: rules.IPv4}, refuses: func(string) bool { return false }}
 }
 
-func (k *pickyKernel) Read(context.Context) (*rules.Ruleset, error) { return k.has, nil }
+func (k *pickyKernel) Read(context.Context, *rules.Ruleset) (*rules.Ruleset, error) {
+	return k.has, nil
+}
+
+// Interference: nobody else writes.
+func (k *pickyKernel) Interference(context.Context) (kernel.Interference, error) {
+	return kernel.Interference{}, nil
+}
 
 func (k *pickyKernel) Apply(_ context.Context, p *rules.Plan) error {
 	if len(k.fails) > 0 {

@@ -20,7 +20,9 @@ func onLacking(t *testing.T, test func(t *testing.T, n *lackingNode)) {
 			t.Run(string(backend)+"/"+f.String(), func(t *testing.T) {
 				kerneltest.Enter(t)
 				l := kerneltest.NewLacking(t)
-				tables, err := kernel.New(f, backend)
+				host := kernel.NewHost(backend)
+				t.Cleanup(host.Close)
+				tables, err := host.Tables(f)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -78,7 +80,7 @@ func (n *lackingNode) has(missing rules.Features, svcs []*rules.Service) {
 	snap.Services = svcs
 	cfg := n.family.config
 	cfg.Missing = missing
-	have, err := n.tables.Read(n.t.Context())
+	have, err := n.tables.Read(n.t.Context(), nil)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -5,11 +5,12 @@ import "slices"
 // After returns what is there once the first n transactions of the plan are
 // carried out, and with all of them its jumps, where have was there before.
 func (p *Plan) After(have *Ruleset, n int) *Ruleset {
-	out := &Ruleset{Family: p.Family, Jumps: slices.Clone(have.Jumps)}
+	out := &Ruleset{Family: p.Family, Jumps: slices.Clone(have.Jumps), Held: have.Held}
 	for i := range p.Transactions[:n] {
 		out.Jumps = append(out.Jumps, p.Transactions[i].Jumps...)
 	}
 	if n == len(p.Transactions) {
+		out.Jumps = slices.DeleteFunc(out.Jumps, func(j Jump) bool { return find(p.Remove, &j) >= 0 })
 		out.Jumps = append(out.Jumps, p.Jumps...)
 	}
 	for _, name := range Tables() {
@@ -55,7 +56,7 @@ func overlay(chains []*Chain, written map[string]*Chain) []*Chain {
 // WithoutDeletes returns the plan less its deletions. What it leaves behind can be
 // reached by no packet, and a later plan deletes it.
 func (p *Plan) WithoutDeletes() *Plan {
-	out := &Plan{Family: p.Family, Jumps: p.Jumps}
+	out := &Plan{Family: p.Family, Remove: p.Remove, Jumps: p.Jumps}
 	for _, tx := range p.Transactions {
 		if len(tx.Write)+len(tx.Jumps) > 0 {
 			out.Transactions = append(out.Transactions, Transaction{Table: tx.Table, Write: tx.Write, Jumps: tx.Jumps})

@@ -1,0 +1,34 @@
+package kernel
+
+import "context"
+
+// Interference is what others may have done to our chains, or to the built-in
+// chains that lead to them, since the last Read or Apply.
+type Interference struct {
+	// Seen: somebody wrote. Only a Read can tell whether that did harm; until then
+	// it stays seen.
+	Seen bool
+	// Unsure: nothing was seen, but a write at the very moment of our own could
+	// have been missed.
+	Unsure bool
+	// By names who wrote, as "nft (pid 4711)", some of them if they are many. It is
+	// empty where the kernel does not say it, as with the legacy backend.
+	By []string
+}
+
+// witness finds out whether others write to the tables of one family.
+type witness interface {
+	// reading is called before the tables are read: what others did until now will
+	// be known.
+	reading()
+	// writing runs a write of ours, which returns how many commits it made.
+	writing(write func() (commits int, err error)) error
+	interference() (Interference, error)
+}
+
+// Interference looks whether others wrote to the tables, without reading them.
+// It costs so little that it can be asked several times a second. After an error
+// nothing is known.
+func (t *Tables) Interference(context.Context) (Interference, error) {
+	return t.witness.interference()
+}

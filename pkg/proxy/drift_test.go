@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"svcproxy/pkg/kernel"
+	"svcproxy/pkg/rules"
+)
+
+// healed is what a proxy wants of a cluster without Services.
+func healed() *rules.Ruleset {
+	return rules.Build(&rules.Snapshot{}, rules.Config{Family: rules.IPv4, MasqueradeMark: 1})
+}
+
+// damaged lacks a chain and has a stale one.
+func damaged() *rules.Ruleset {
+	r := healed()
+	nat := *r.Table(rules.Nat)
+	nat.Chains = append([]*rules.Chain{{Name: "KUBE-AAA"}}, nat.Chains[1:]...)
+	r.Tables = []rules.Table{*r.Table(rules.Filter), nat}
+	return r
+}
+
+// counted notes what a proxy says that others changed.
+type counted chan string
+
+func (c counted) drifted(f rules.Family, t rules.TableName, kind rules.DriftKind, n int) {
+	c <- f.String() + " " + string(t) + " " + string(kind)
+}
+
+func TestWhatOthersBreakIsSetRightAndCounted(t *testing.T) {
+	k, seen := &fakeKernel{}, make(counted, 100)
+	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})
+	src.changed <- struct{}{}
+	next(t, k.ready, "the first sync")
+	<-k.applies
+	k.interfere(damaged(), kernel.Interference{Seen: true, By: []string{"nft (pid 1)"}})
+	next(t, k.applies, "to set it right")
+	got := []string{<-seen, <-seen}
+	slices.Sort(got)
+	if want := []string{"IPv4 nat chain_missing", "IPv4 nat chain_stale"}; !slices.Equal(got, want) || len(seen) > 0 {
+		t.Errorf("counted %q and %d more, want %q", got, len(seen), want)
+	}
+}
+
+func TestWhatOthersDoToTheirOwnIsReadOnceAndNotWritten(t *testing.T) {
+	k, seen := &fakeKernel{}, make(counted, 100)
+	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})
+	src.changed <- struct{}{}
+	next(t, k.ready, "the first sync")
+	<-k.applies
+	<-k.reads
+	k.interfere(nil, kernel.Interference{Seen: true})
+	next(t, k.reads, "to see whether it is harm")
+	time.Sleep(2 * lookPeriod)
+	if len(k.reads)+len(k.applies)+len(seen) > 0 {
+		t.Errorf("nothing was wrong: %d more reads, %d writes, %d counted", len(k.reads), len(k.applies), len(seen))
+	}
+}
+
+// The period is for what the kernel does not tell.
+func TestAQuietKernelIsReadOnlyWhereItIsUnsure(t *testing.T) {
+	for what, others := range map[string]*fakeKernel{
+		"sure": {}, "unsure": {others: kernel.Interference{Unsure: true}}, "blind": {blind: errors.New("not this kernel")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			unsure := others.others
+			_, src := start(t, others, Options{SyncPeriod: 20 * time.Millisecond})
+			src.changed <- struct{}{}
+			next(t, others.ready, "the first sync")
+			<-others.applies
+			<-others.reads
+			if what == "sure" {
+				time.Sleep(100 * time.Millisecond)
+			} else {
+				others.interfere(nil, unsure)
+				next(t, others.reads, "a periodic read")
+			}
+			if what == "sure" && len(others.reads) > 0 || len(others.applies) > 0 || len(others.ready) > 0 {
+				t.Errorf("nothing differed: %d reads, %d writes, ready again %d times", len(others.reads), len(others.applies), len(others.ready))
+			}
+		})
+	}
+}
+
+// Changes that come without a pause leave no time to look, and it is done all the same.
+func TestDamageIsFoundWhileChangesCome(t *testing.T) {
+	k := &fakeKernel{}
+	_, src := start(t, k, Options{SyncPeriod: time.Hour, MinSyncPeriod: lookPeriod / 10})
+	src.changed <- struct{}{}
+	next(t, k.ready, "the first sync")
+	<-k.applies
+	done := make(chan struct{})
+	defer func() { <-done }()
+	stop := time.After(10 * time.Second)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case src.changed <- struct{}{}:
+			case <-k.applies:
+				return
+			case <-stop:
+				t.Error("waited in vain for damage to be set right")
+				return
+			}
+		}
+	}()
+	k.interfere(damaged(), kernel.Interference{Seen: true})
+}
+
+func TestPace(t *testing.T) {
+	var p pace
+	now := time.Now()
+	if !p.allows(now) {
+		t.Fatal("the first read has to wait")
+	}
+	read := func(wrong bool) { p.done(now, time.Second, wrong) }
+	read(false)
+	if now = now.Add(6 * time.Second); p.allows(now) {
+		t.Error("a read of a second that found nothing wrong is followed by another after 6 seconds")
+	}
+	if now = now.Add(time.Second); !p.allows(now) {
+		t.Error("it is followed by none after 7 seconds")
+	}
+	for i := range maxStreak {
+		if read(true); !p.allows(now) {
+			t.Fatalf("has to wait after something was wrong %d times", i+1)
+		}
+	}
+	if read(true); p.allows(now) {
+		t.Error("goes on and on where somebody insists")
+	}
+	now = now.Add(time.Hour)
+	if read(true); !p.allows(now) {
+		t.Error("never forgets")
+	}
+}
