@@ -45,7 +45,7 @@ func execute(ctx context.Context, stdin []byte, name string, args ...string) ([]
 func output(ctx context.Context, run runner, name string, args ...string) ([]byte, error) {
 	stdout, stderr, exit, err := run(ctx, nil, name, args...)
 	if err == nil && exit != 0 {
-		err = exitError(exit, stderr)
+		err = newExitError(exit, stderr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -53,9 +53,17 @@ func output(ctx context.Context, run runner, name string, args ...string) ([]byt
 	return stdout, nil
 }
 
-func exitError(exit int, stderr []byte) error {
-	return fmt.Errorf("exit status %d: %s", exit, strings.TrimSpace(string(stderr)))
+// exitError is how a command failed.
+type exitError struct {
+	status int
+	stderr string
 }
+
+func newExitError(status int, stderr []byte) error {
+	return &exitError{status, strings.TrimSpace(string(stderr))}
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit status %d: %s", e.status, e.stderr) }
 
 // maxLine bounds a line of output. The longest rule that iptables takes is a
 // fraction of it.
@@ -92,7 +100,7 @@ func eachLine(ctx context.Context, f func(string) error, name string, args ...st
 	case ctx.Err() != nil:
 		err = fmt.Errorf("killed: %w", ctx.Err())
 	case errors.As(ended, &exit) && exit.Exited():
-		err = exitError(exit.ExitCode(), stderr.Bytes())
+		err = newExitError(exit.ExitCode(), stderr.Bytes())
 	default:
 		err = ended
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
 
@@ -95,8 +96,50 @@ func (t *Tables) Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset
 	reader := rules.NewOwnReader(t.family, known)
 	// All tables at once: iptables-nft-save asks the kernel for all whichever it
 	// prints, and the legacy one makes a table that it is asked for.
-	if err := eachLine(ctx, reader.Line, t.tools.save); err != nil {
+	err := eachLine(ctx, reader.Line, t.tools.save)
+	if exitStatus(err) == notUnderstood {
+		return t.readEach(ctx, known)
+	}
+	if err != nil {
 		return nil, err
+	}
+	return reader.Ruleset(), nil
+}
+
+// notUnderstood is the exit status of iptables-nft commands that meet a rule which
+// nft made of what they have no words for.
+const notUnderstood = 3
+
+// exitStatus is that of the command that failed; 0 if it is another error.
+func exitStatus(err error) int {
+	var e *exitError
+	var j *iptables.Error
+	switch {
+	case errors.As(err, &e):
+		return e.status
+	case errors.As(err, &j):
+		return j.ExitStatus()
+	}
+	return 0
+}
+
+// readEach reads one table after the other, to have those that can be read.
+func (t *Tables) readEach(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+	reader := rules.NewOwnReader(t.family, known)
+	for _, name := range rules.Tables() {
+		text, err := output(ctx, t.run, t.tools.save, "-t", string(name))
+		if exitStatus(err) == notUnderstood {
+			reader.Unreadable(name)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if err := reader.Line(strings.TrimSuffix(line, "\n")); err != nil {
+				return nil, fmt.Errorf("%s -t %s: %w", t.tools.save, name, err)
+			}
+		}
 	}
 	return reader.Ruleset(), nil
 }
@@ -146,11 +189,12 @@ func (t *Tables) remove(j *rules.Jump) error {
 	return nil
 }
 
-// insert inserts a jump unless somebody was faster.
+// insert inserts a jump unless somebody was faster. A rule that iptables does not
+// understand ends its search: there is none before that.
 func (t *Tables) insert(j *rules.Jump) (bool, error) {
 	args := j.Rule.Args(t.family)
 	there, err := t.jumps.Exists(string(j.Table), j.Chain, args...)
-	if err == nil && !there {
+	if (err == nil || exitStatus(err) == notUnderstood) && !there {
 		err = t.jumps.Insert(string(j.Table), j.Chain, max(1, j.Position), args...)
 	}
 	if err != nil {

@@ -41,7 +41,7 @@ func NewOwnReader(f Family, known *Ruleset) *OwnReader {
 func (r *OwnReader) Line(line string) error {
 	r.lines++
 	if table, ok := unreadable(line); ok {
-		r.picker.own.Unreadable = append(r.picker.own.Unreadable, table)
+		r.Unreadable(table)
 	}
 	if table, ok := strings.CutPrefix(line, "*"); ok {
 		r.skip = !slices.Contains(Tables(), TableName(table))
@@ -53,6 +53,11 @@ func (r *OwnReader) Line(line string) error {
 		return fmt.Errorf("parse rules: line %d: %w", r.lines, err)
 	}
 	return nil
+}
+
+// Unreadable notes that there are no lines of a table, as iptables cannot read it.
+func (r *OwnReader) Unreadable(table TableName) {
+	r.picker.own.Unreadable = append(r.picker.own.Unreadable, table)
 }
 
 // Ruleset returns what is ours of all lines.
