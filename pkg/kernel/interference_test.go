@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -93,48 +94,22 @@ func TestOwnReadsAndWritesAreNoInterference(t *testing.T) {
 	})
 }
 
-// damages are what others may do to our rules, each by a command.
-func damages(k *Tables) map[string][]string {
-	ipt := k.tools.command
-	out := map[string][]string{
-		"flush of a table":     {ipt, "-t", "nat", "-F"},
-		"flush of a chain":     {ipt, "-t", "nat", "-F", "KUBE-SERVICES"},
-		"a rule deleted":       {ipt, "-t", "nat", "-D", "KUBE-POSTROUTING", "1"},
-		"a rule inserted":      {ipt, "-t", "filter", "-I", "KUBE-FORWARD", "-j", "DROP"},
-		"a rule replaced":      {ipt, "-t", "filter", "-R", "KUBE-FORWARD", "1", "-m", "conntrack", "--ctstate", "INVALID", "-j", "ACCEPT"},
-		"a jump deleted":       {ipt, "-t", "nat", "-D", "PREROUTING", "1"},
-		"a rule before a jump": {ipt, "-t", "filter", "-I", "FORWARD", "-j", "DROP"},
-		"a chain of our name":  {ipt, "-t", "nat", "-N", "KUBE-SVC-NOBODYS"},
-		"a jump moved": {"sh", "-c", ipt + " -D FORWARD 1 && " +
-			ipt + " -A FORWARD -m comment --comment 'kubernetes load balancer firewall' -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL"},
-		"restore without ours":  {"sh", "-c", "printf '*nat\\n:MINE - [0:0]\\n-A PREROUTING -j MINE\\nCOMMIT\\n' | " + k.tools.restore},
-		"everything of a table": {"sh", "-c", ipt + " -t nat -F; " + ipt + " -t nat -X"},
-	}
-	if k.nft() {
-		family := map[rules.Family]string{rules.IPv4: "ip", rules.IPv6: "ip6"}[k.family]
-		out["nft flush ruleset"] = []string{"nft", "flush", "ruleset"}
-		out["nft delete table"] = []string{"nft", "delete", "table", family, "nat"}
-		out["nft flush chain"] = []string{"nft", "flush", "chain", family, "nat", "KUBE-SERVICES"}
-	}
-	return out
-}
-
 func TestDamageIsSeen(t *testing.T) {
 	onEach(t, func(t *testing.T, k *Tables) {
-		for what, command := range damages(k) {
+		for _, d := range damages(k) {
 			synced(t, k)
-			kerneltest.Run(t, "", command[0], command[1:]...)
+			kerneltest.Run(t, "", d.command[0], d.command[1:]...)
 			got := look(t, k)
 			if !got.Seen {
-				t.Errorf("%s: not seen", what)
+				t.Errorf("%s: not seen", d.what)
 			}
 			// The kernel keeps 15 characters of a name; a shell only starts the command.
-			if name := fmt.Sprintf("%.15s (pid ", strings.TrimPrefix(command[0], "/usr/sbin/")); k.nft() && command[0] != "sh" &&
+			if name := fmt.Sprintf("%.15s (pid ", filepath.Base(d.command[0])); k.nft() && d.command[0] != "sh" &&
 				(len(got.By) != 1 || !strings.HasPrefix(got.By[0], name)) {
-				t.Errorf("%s: by %q, want %s", what, got.By, name)
+				t.Errorf("%s: by %q, want %s", d.what, got.By, name)
 			}
 			if got = look(t, k); !got.Seen {
-				t.Errorf("%s: forgotten before it was read", what)
+				t.Errorf("%s: forgotten before it was read", d.what)
 			}
 		}
 	})

@@ -5,12 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"svcproxy/pkg/kernel/kerneltest"
 	"svcproxy/pkg/rules"
@@ -87,7 +83,7 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 			for _, n := range []int{manyServices, 0} {
 				want := builder.Build(cluster(n))
 				plan := rules.NewPlan(have, want, maxChains)
-				loaded := inSameNamespace(t, func() { apply(t, tables, plan) })
+				loaded := kerneltest.Beside(t, func() { apply(t, tables, plan) })
 				have = want
 				tries, began := 0, time.Now()
 				for done := false; !done; tries++ {
@@ -138,26 +134,4 @@ func serve(t *testing.T, addr string) {
 			_ = conn.Close()
 		}
 	}()
-}
-
-// inSameNamespace runs f on another thread in the network namespace of the
-// caller; the channel is closed when it is done.
-func inSameNamespace(t *testing.T, f func()) <-chan struct{} {
-	t.Helper()
-	ns, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() { _ = ns.Close() }()
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
-		f()
-	}()
-	return done
 }

@@ -34,7 +34,7 @@ func apply(t interface{ Fatalf(string, ...any) }, have *Ruleset, tx *Transaction
 		table.Chains = append(table.Chains, c)
 	}
 	table.sort()
-	after := &Ruleset{Family: have.Family, Tables: []Table{table}, Jumps: slices.Concat(have.Jumps, tx.Jumps)}
+	after := &Ruleset{Family: have.Family, Tables: []Table{table}, Jumps: slices.Concat(have.Jumps, tx.Jumps), Held: have.Held}
 	for _, other := range have.Tables {
 		if other.Name != tx.Table {
 			after.Tables = append(after.Tables, other)

@@ -76,6 +76,28 @@ func inside(path string, f func()) error {
 	return nil
 }
 
+// Beside runs f on another thread in the network namespace of the caller; the
+// channel is closed when it is done.
+func Beside(t testing.TB, f func()) <-chan struct{} {
+	t.Helper()
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = ns.Close() }()
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		f()
+	}()
+	return done
+}
+
 func refuse(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("SVCPROXY_TEST_REQUIRE_KERNEL") != "" {
