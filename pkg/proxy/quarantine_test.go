@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,13 +23,18 @@ import (
 
 // snapshots is a source whose snapshot a test sets.
 type snapshots struct {
+	mu      *sync.Mutex
 	snap    *rules.Snapshot
 	changed chan struct{}
 }
 
-func (c *snapshots) Run(ctx context.Context) error                { <-ctx.Done(); return nil }
-func (c *snapshots) Changed() <-chan struct{}                     { return c.changed }
-func (c *snapshots) Snapshot() (*rules.Snapshot, []watch.Problem) { return c.snap, nil }
+func (c *snapshots) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (c *snapshots) Changed() <-chan struct{}      { return c.changed }
+func (c *snapshots) Snapshot() (*rules.Snapshot, []watch.Problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.snap, nil
+}
 
 // How a refusal names what was refused.
 const (
@@ -40,6 +46,7 @@ const (
 
 // pickyKernel refuses transactions with certain lines, and what a kernel would.
 type pickyKernel struct {
+	mu      sync.Mutex // see running
 	t       interface{ Errorf(string, ...any) }
 	has     *rules.Ruleset
 	refuses func(line string) bool
@@ -71,6 +78,8 @@ func (k *pickyKernel) Apply(_ context.Context, p *rules.Plan) error {
 			return err
 		}
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for i := range p.Transactions {
 		k.chains += len(p.Transactions[i].Write)
 		if err := k.check(&p.Transactions[i]); err != nil {
@@ -148,7 +157,7 @@ var testConfig = rules.Config{
 
 // proxyOn returns a proxy for the Services on a kernel.
 func proxyOn(k *pickyKernel, maxChains int, svcs []*rules.Service) (*Proxy, *snapshots) {
-	src := &snapshots{snap: &rules.Snapshot{Services: svcs}, changed: make(chan struct{}, 1)}
+	src := &snapshots{mu: &k.mu, snap: &rules.Snapshot{Services: svcs}, changed: make(chan struct{}, 1)}
 	families := []Family{{Config: testConfig, Kernel: k, MaxChains: maxChains}}
 	return New(src, families, Options{SyncPeriod: time.Hour, MinSyncPeriod: time.Second}), src
 }
@@ -451,18 +460,27 @@ func TestAServiceMayHaveNoRulesAtAll(t *testing.T) {
 	inKernel(t, k, svcs)
 }
 
-// running starts a proxy in a bubble of time and ends it with the test.
-func running(t *testing.T, p *Proxy, src *snapshots) {
+// running starts a proxy in a bubble of time and ends it with the test. Everything
+// that both look at is the test's, but while it sleeps, when what is due happens.
+func running(t *testing.T, k *pickyKernel, p *Proxy, src *snapshots) (sleep func(time.Duration)) {
+	k.mu.Lock()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	t.Cleanup(func() {
+		k.mu.Unlock()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
 	src.changed <- struct{}{}
+	return func(d time.Duration) {
+		k.mu.Unlock()
+		time.Sleep(d)
+		synctest.Wait()
+		k.mu.Lock()
+	}
 }
 
 func TestAServiceInQuarantineIsTriedAgainLessAndLess(t *testing.T) {
@@ -471,10 +489,14 @@ func TestAServiceInQuarantineIsTriedAgainLessAndLess(t *testing.T) {
 		svcs := services(50)
 		p, src := proxyOn(k, 0, svcs)
 		var events []ServiceEvent
-		p.families[0].quarantine.event = func(e ServiceEvent) { events = append(events, e) }
+		p.families[0].quarantine.event = func(e ServiceEvent) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			events = append(events, e)
+		}
 		k.refuses = anyOf(svcs[7:9], rulesOf)
-		running(t, p, src)
-		time.Sleep(time.Second / 2)
+		sleep := running(t, k, p, src)
+		sleep(time.Second / 2)
 		first := k.refused
 		if got := len(p.Quarantined()); got != 2 || len(events) != 2 || !events[0].Warning {
 			t.Fatalf("%d in quarantine, events %+v", got, events)
@@ -483,7 +505,7 @@ func TestAServiceInQuarantineIsTriedAgainLessAndLess(t *testing.T) {
 			after time.Duration
 			most  int // for each Service
 		}{{8 * time.Second, 3}, {10 * time.Minute, 10}, {10 * time.Hour, 132}} {
-			time.Sleep(test.after)
+			sleep(test.after)
 			if got := (k.refused - first) / 2; got > test.most || got < test.most/2 {
 				t.Errorf("after %v: %d tries of each, want about %d", test.after, got, test.most)
 			}
@@ -493,7 +515,7 @@ func TestAServiceInQuarantineIsTriedAgainLessAndLess(t *testing.T) {
 		}
 		refused := k.refused
 		k.refuses = func(string) bool { return false }
-		time.Sleep(longestWait)
+		sleep(longestWait)
 		if got := p.Quarantined(); len(got) > 0 || k.refused != refused || len(events) != 4 || events[3].Warning {
 			t.Errorf("the kernel takes all: in quarantine %v, events %+v", names(got), events)
 		}
@@ -509,15 +531,15 @@ func TestAServiceThatChangesAllTheTime(t *testing.T) {
 		svcs := services(20)
 		p, src := proxyOn(k, 0, svcs)
 		k.refuses = rulesOf(svcs[3])
-		running(t, p, src)
-		time.Sleep(time.Minute)
+		sleep := running(t, k, p, src)
+		sleep(time.Minute)
 		refused := k.refused
 		for i := range 300 {
 			now := slices.Clone(src.snap.Services)
 			now[3], now[5] = service(3, 1+i%3), service(5, 1+i%2)
 			src.snap = &rules.Snapshot{Services: now}
 			src.changed <- struct{}{}
-			time.Sleep(2 * time.Second)
+			sleep(2 * time.Second)
 			want := slices.Clone(now)
 			want[3] = rules.Refusing(now[3])
 			inKernel(t, k, want)
@@ -528,7 +550,7 @@ func TestAServiceThatChangesAllTheTime(t *testing.T) {
 		k.refuses = func(string) bool { return false }
 		src.snap = &rules.Snapshot{Services: services(20)}
 		src.changed <- struct{}{}
-		time.Sleep(changedWait + time.Second)
+		sleep(changedWait + time.Second)
 		if got := p.Quarantined(); len(got) > 0 {
 			t.Errorf("put right by a change, still in quarantine: %v", names(got))
 		}
@@ -559,20 +581,30 @@ func TestMissingFeaturesAreDoneWithout(t *testing.T) {
 		svcs[1] = service(1, 1, 2)
 		p, src := proxyOn(k, 0, svcs)
 		lacks, asked := rules.FeatureStatistic, 0
-		p.families[0].features.probe = func(context.Context) (rules.Features, error) { asked++; return lacks, nil }
+		p.families[0].features.probe = func(context.Context) (rules.Features, error) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			asked++
+			return lacks, nil
+		}
 		k.refuses = func(line string) bool { return lacks != 0 && strings.Contains(line, "statistic") }
 		ready := 0
-		p.families[0].whenReady = func(cfg rules.Config) error { ready++; return nil }
-		running(t, p, src)
-		time.Sleep(time.Second / 2)
+		p.families[0].whenReady = func(rules.Config) error {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			ready++
+			return nil
+		}
+		sleep := running(t, k, p, src)
+		sleep(time.Second / 2)
 		if k.refused != 1 || asked != 1 || len(p.Quarantined()) > 0 || ready != 1 {
 			t.Errorf("%d refused, asked %d times, in quarantine %v, ready %d times", k.refused, asked, names(p.Quarantined()), ready)
 		}
 		lacks = 0
-		time.Sleep(longestWait)
+		sleep(longestWait)
 		inKernel(t, k, svcs)
 		was := asked
-		time.Sleep(10 * time.Hour)
+		sleep(10 * time.Hour)
 		if asked != was {
 			t.Error("asked although nothing is missing")
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func onLacking(t *testing.T, test func(t *testing.T, n *lackingNode)) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				src := &snapshots{snap: manyKinds(f), changed: make(chan struct{}, 1)}
+				src := &snapshots{mu: &sync.Mutex{}, snap: manyKinds(f), changed: make(chan struct{}, 1)}
 				n := &lackingNode{t: t, lacking: l, tables: tables, maxChains: maxChains, src: src, backend: backend}
 				n.start()
 				test(t, n)
