@@ -71,7 +71,7 @@ const maxLine = 1 << 20
 
 // eachLine runs a command that must succeed and hands over what it prints line by
 // line, while it runs. The first error of f ends the command.
-func eachLine(ctx context.Context, f func(string) error, name string, args ...string) error {
+func eachLine(ctx context.Context, f func([]byte) error, name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	var stderr bytes.Buffer
@@ -87,7 +87,7 @@ func eachLine(ctx context.Context, f func(string) error, name string, args ...st
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
 	for err == nil && lines.Scan() {
-		err = f(lines.Text())
+		err = f(lines.Bytes())
 	}
 	err = errors.Join(err, lines.Err())
 	if err != nil {

@@ -29,13 +29,8 @@ func ParseSave(text []byte, f Family) ([]Table, error) {
 type saveParser struct {
 	family Family
 	tables []Table
-	chains map[TableName]map[string]*Chain // nil: done got it
-	table  TableName                       // empty: between COMMIT and the next table
-
-	// done, unless nil, gets each chain as soon as it is whole, and nothing else is
-	// kept of it.
-	done    func(TableName, *Chain)
-	current *Chain // whose rules are coming
+	chains map[TableName]map[string]*Chain
+	table  TableName // empty: between COMMIT and the next table
 }
 
 func (p *saveParser) line(line string) error {
@@ -47,7 +42,7 @@ func (p *saveParser) line(line string) error {
 	case p.table == "":
 		return fmt.Errorf("%q stands outside a table", line)
 	case line == "COMMIT":
-		p.endTable()
+		p.table = ""
 		return nil
 	case line[0] == ':':
 		return p.declare(line[1:])
@@ -77,49 +72,17 @@ func (p *saveParser) startTable(name string) error {
 	return nil
 }
 
-// endTable hands over what has not been yet: the last chain with rules, and those
-// without, in no order.
-func (p *saveParser) endTable() {
-	if p.done != nil {
-		for _, c := range p.chains[p.table] {
-			if c != nil {
-				p.done(p.table, c)
-			}
-		}
-		p.chains, p.tables, p.current = nil, nil, nil
-	}
-	p.table = ""
-}
-
-// turnTo hands over the chain whose rules came before those of c.
-func (p *saveParser) turnTo(c *Chain) {
-	if p.done == nil || p.current == c {
-		return
-	}
-	if p.current != nil {
-		p.done(p.table, p.current)
-		p.chains[p.table][p.current.Name] = nil
-	}
-	p.current = c
-}
-
 // chain returns the named chain of the current table. Text made for
 // iptables-restore adds to built-in chains without declaring them.
-func (p *saveParser) chain(name string) (*Chain, error) {
-	if c, known := p.chains[p.table][name]; known {
-		if c == nil {
-			return nil, fmt.Errorf("chain %s stands in two places", name)
-		}
-		return c, nil
+func (p *saveParser) chain(name string) *Chain {
+	if c := p.chains[p.table][name]; c != nil {
+		return c
 	}
 	c := &Chain{Name: name}
 	p.chains[p.table][name] = c
-	if p.done != nil {
-		return c, nil
-	}
 	i := slices.IndexFunc(p.tables, func(t Table) bool { return t.Name == p.table })
 	p.tables[i].Chains = append(p.tables[i].Chains, c)
-	return c, nil
+	return c
 }
 
 // declare reads ":NAME POLICY [packets:bytes]". A chain that is declared again
@@ -129,10 +92,7 @@ func (p *saveParser) declare(decl string) error {
 	if len(fields) < 2 || len(fields) > 3 {
 		return fmt.Errorf("bad chain declaration %q", decl)
 	}
-	c, err := p.chain(fields[0])
-	if err != nil {
-		return err
-	}
+	c := p.chain(fields[0])
 	c.Rules = nil
 	if fields[1] != "-" {
 		c.Policy = fields[1]
@@ -150,11 +110,7 @@ func (p *saveParser) rule(line string) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", line, err)
 	}
-	c, err := p.chain(name)
-	if err != nil {
-		return err
-	}
-	p.turnTo(c)
+	c := p.chain(name)
 	switch command {
 	case "-A":
 		c.Rules = append(c.Rules, r)
