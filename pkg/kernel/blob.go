@@ -80,9 +80,6 @@ func (b *blobs) writing(write func() (int, error)) error {
 	b.known, b.err = b.infos()
 	b.summed, b.unsure = false, true
 	b.lock.forget()
-	if err != nil || b.err != nil {
-		b.seen = true
-	}
 	return err
 }
 

@@ -35,7 +35,7 @@ func (g *generations) reading() {
 }
 
 // writing compares the generation after a write with the one before: iptables-nft
-// makes one commit of each of its transactions, and none where it fails. Nobody
+// makes one commit of each of its transactions, and none of one that fails. Nobody
 // listens meanwhile, since for a listener the kernel makes a message of each rule,
 // which takes half as long as the commit itself.
 func (g *generations) writing(write func() (int, error)) error {
@@ -45,7 +45,7 @@ func (g *generations) writing(write func() (int, error)) error {
 	g.events.join()
 	g.events.settle()
 	now, genErr := generation()
-	if err != nil || genErr != nil || g.known == 0 || now != g.known+uint32(commits) {
+	if genErr != nil || g.known == 0 || now != g.known+uint32(commits) {
 		g.seen = true
 	} else {
 		g.events.own(commits, now)

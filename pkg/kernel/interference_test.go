@@ -94,6 +94,27 @@ func TestOwnReadsAndWritesAreNoInterference(t *testing.T) {
 	})
 }
 
+// Nor are those that the kernel refuses in the middle, and those that ask what it has.
+func TestRefusalsAndProbesAreNoInterference(t *testing.T) {
+	onEach(t, func(t *testing.T, k *Tables) {
+		synced(t, k)
+		good := rules.Transaction{Table: rules.Nat, Write: []*rules.Chain{{Name: "KUBE-SVC-ANOTHER"}}}
+		bad := rules.Transaction{Table: rules.Nat, Delete: []string{"KUBE-SERVICES"}}
+		if err := k.Apply(context.Background(), &rules.Plan{Family: k.family, Transactions: []rules.Transaction{good, bad, good}}); err == nil {
+			t.Fatal("a chain that is led to was deleted")
+		}
+		if got := lookOnce(t, k); got.Seen {
+			t.Errorf("after a refusal: %+v", got)
+		}
+		if _, err := k.Missing(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got := lookOnce(t, k); got.Seen {
+			t.Errorf("after a probe: %+v", got)
+		}
+	})
+}
+
 func TestDamageIsSeen(t *testing.T) {
 	onEach(t, func(t *testing.T, k *Tables) {
 		for _, d := range damages(k) {

@@ -13,7 +13,22 @@ import (
 // the command does not ask the kernel, and removes the chain at once; nothing of
 // that chain stays, but after a kill in between it may, until the next sync. If
 // nothing is missing that takes one restore a table.
-func (t *Tables) Missing(ctx context.Context) (rules.Features, error) {
+func (t *Tables) Missing(ctx context.Context) (missing rules.Features, err error) {
+	err = t.witness.writing(func() (int, error) {
+		p := prober{Tables: t}
+		missing, err = p.missing(ctx)
+		return p.commits, err
+	})
+	return missing, err
+}
+
+// prober restores rules and removes them.
+type prober struct {
+	*Tables
+	commits int
+}
+
+func (t *prober) missing(ctx context.Context) (rules.Features, error) {
 	var missing rules.Features
 	for _, table := range rules.Tables() {
 		probes := rules.Probes(t.family, table)
@@ -38,7 +53,7 @@ func (t *Tables) Missing(ctx context.Context) (rules.Features, error) {
 }
 
 // lacks tries one probe after the other.
-func (t *Tables) lacks(ctx context.Context, table rules.TableName, probes []rules.Probe) (rules.Features, error) {
+func (t *prober) lacks(ctx context.Context, table rules.TableName, probes []rules.Probe) (rules.Features, error) {
 	if taken, err := t.takes(ctx, table, nil); err != nil {
 		return 0, err
 	} else if !taken {
@@ -63,7 +78,7 @@ func (t *Tables) lacks(ctx context.Context, table rules.TableName, probes []rule
 // takes reports whether the kernel takes the rules. The second of the two
 // transactions in the input removes what the first one wrote; if that is refused
 // it leaves nothing behind, and the command stops there.
-func (t *Tables) takes(ctx context.Context, table rules.TableName, probe []rules.Rule) (bool, error) {
+func (t *prober) takes(ctx context.Context, table rules.TableName, probe []rules.Rule) (bool, error) {
 	write := rules.Transaction{Table: table, Write: []*rules.Chain{{Name: rules.ProbeChain, Rules: probe}}}
 	remove := rules.Transaction{Table: table, Delete: []string{rules.ProbeChain}}
 	input := append(rules.RenderTransaction(t.family, &write), rules.RenderTransaction(t.family, &remove)...)
@@ -71,6 +86,9 @@ func (t *Tables) takes(ctx context.Context, table rules.TableName, probe []rules
 	var refused *RestoreError
 	if errors.As(err, &refused) && refused.Refused() {
 		return false, nil
+	}
+	if err == nil {
+		t.commits += 2
 	}
 	return err == nil, err
 }

@@ -15,14 +15,25 @@ import (
 // lookPeriod is how often the kernel is asked whether somebody else wrote.
 const lookPeriod = 250 * time.Millisecond
 
+// drift is what is known in one family of others that write to the kernel.
+type drift struct {
+	count func(rules.Family, rules.TableName, rules.DriftKind, int) // nil: nobody wants to know
+
+	known *rules.Ruleset    // what was there before it was to be read again; nil: not known
+	by    []string          // who wrote since, besides us
+	blind bool              // the kernel does not tell whether others write
+	held  []rules.Reference // that were logged
+	pace  pace
+}
+
 // disturbed looks whether others wrote to the tables, and has the next sync read
 // those where it is so, as far as that is not too often.
 func (p *Proxy) disturbed(ctx context.Context) bool {
 	found := false
 	for _, f := range p.families {
 		seen, _ := f.look(ctx)
-		if seen && f.pace.allows(time.Now()) {
-			f.have = nil
+		if seen && f.drift.pace.allows(time.Now()) {
+			f.forget()
 			found = true
 		}
 	}
@@ -34,9 +45,18 @@ func (p *Proxy) disturbed(ctx context.Context) bool {
 func (p *Proxy) forgetUnsure(ctx context.Context) {
 	for _, f := range p.families {
 		if seen, sure := f.look(ctx); seen || !sure {
-			f.have = nil
+			f.forget()
 		}
 	}
+}
+
+// forget makes the next sync read the kernel instead of trusting what was written.
+// What was there before the first sync was not ours to keep.
+func (f *familySync) forget() {
+	if f.have != nil && f.inForce != nil {
+		f.drift.known = f.have
+	}
+	f.have = nil
 }
 
 // look asks whether somebody else wrote, and whether the answer is sure. What is to
@@ -47,64 +67,58 @@ func (f *familySync) look(ctx context.Context) (seen, sure bool) {
 	}
 	what, err := f.kernel.Interference(ctx)
 	if err != nil {
-		if !f.blind {
+		if !f.drift.blind {
 			klog.FromContext(ctx).Error(err, "The kernel does not tell whether others change the rules, which are compared once a sync period instead", "family", f.family)
 		}
-		f.blind = true
+		f.drift.blind = true
 		return false, false
 	}
-	f.blind = false
-	f.by = what.By
+	f.drift.blind = false
+	f.drift.by = what.By
 	return what.Seen, !what.Unsure
 }
 
-// pace spaces the reads that others ask for by writing. On many nodes somebody
-// writes rules of his own with each pod: as long as nothing is found wrong, that
-// costs an eighth of a core at most, and the first time after a quiet while it is
-// looked at at once. What is wrong is set right each time, up to the point where
-// somebody seems to insist.
-type pace struct {
-	earliest time.Time
-	last     time.Time
-	streak   int // how many times in a row something was wrong
+// read reads the kernel and tells what is wrong there by what was known. Before the
+// first sync, and after one that failed in the middle, nothing is known.
+func (f *familySync) read(ctx context.Context) error {
+	began := time.Now()
+	have, err := f.kernel.Read(ctx, f.drift.known)
+	if err != nil {
+		return err
+	}
+	if f.drift.known != nil {
+		found := rules.FindDrift(have, f.drift.known)
+		f.drift.pace.done(time.Now(), time.Since(began), len(found) > 0)
+		f.drift.say(ctx, f.family, found)
+	}
+	f.have, f.drift.known, f.drift.by = have, nil, nil
+	return nil
 }
 
-const (
-	fruitlessPauses = 7  // how many times as long as a read took nothing is read after it
-	maxStreak       = 10 // more than what comes from one mishap
-	streakEnd       = time.Minute
-)
-
-func (p *pace) allows(now time.Time) bool { return !now.Before(p.earliest) }
-
-// done notes a read that ended now, and whether it found something wrong.
-func (p *pace) done(now time.Time, took time.Duration, wrong bool) {
-	if !wrong || now.Sub(p.last) > streakEnd {
-		p.streak = 0
-	}
-	if wrong {
-		p.streak++
-	}
-	p.last, p.earliest = now, now
-	if !wrong || p.streak > maxStreak {
-		p.earliest = now.Add(fruitlessPauses * took)
-	}
-}
-
-// compare tells what is wrong with the rules that were read, by what we left
-// there. Before the first sync, and after one that failed, that is not known.
-func (f *familySync) compare(ctx context.Context, took time.Duration) {
-	if f.known == nil {
-		return
-	}
-	drift := rules.FindDrift(f.have, f.known)
-	f.pace.done(time.Now(), took, len(drift) > 0)
-	for _, d := range summarize(drift) {
-		klog.FromContext(ctx).Info("Somebody else changed the kernel's rules, which are set right", append([]any{"family", f.family}, d.values(f.by)...)...)
-		if f.drifted != nil {
-			f.drifted(f.family, d.table, d.kind, d.count)
+// say logs and counts drift, a line for each kind in each table.
+func (d *drift) say(ctx context.Context, family rules.Family, found []rules.Drift) {
+	for _, s := range summarize(found) {
+		values := append([]any{"family", family}, s.values()...)
+		if len(d.by) > 0 {
+			values = append(values, "by", strings.Join(d.by, ", "))
+		}
+		klog.FromContext(ctx).Info("Somebody else changed the kernel's rules, which are set right", values...)
+		if d.count != nil {
+			d.count(family, s.table, s.kind, s.count)
 		}
 	}
+}
+
+// sayHeld logs each chain once that stays because of somebody else's rule.
+func (d *drift) sayHeld(ctx context.Context, have, want *rules.Ruleset) {
+	held := rules.HeldStale(have, want)
+	for _, h := range held {
+		if !slices.Contains(d.held, h) {
+			klog.FromContext(ctx).Info("A chain that is not needed any more stays, emptied, since a rule of somebody else's leads to it",
+				"family", want.Family, "table", h.Table, "chain", h.Chain, "from", h.From)
+		}
+	}
+	d.held = held
 }
 
 // summary is all drift of one kind in one table.
@@ -119,9 +133,9 @@ type summary struct {
 // maxNames bounds how many chains a line of the log names.
 const maxNames = 5
 
-func summarize(drift []rules.Drift) []summary {
+func summarize(found []rules.Drift) []summary {
 	var out []summary
-	for _, d := range drift {
+	for _, d := range found {
 		i := slices.IndexFunc(out, func(s summary) bool { return s.table == d.Table && s.kind == d.Kind })
 		if i < 0 {
 			i = len(out)
@@ -132,14 +146,14 @@ func summarize(drift []rules.Drift) []summary {
 		s.missing += len(d.Missing)
 		s.extra += len(d.Extra)
 		if len(s.names) < maxNames && d.Chain != "" {
-			s.names = append(s.names, chainOf(&d))
+			s.names = append(s.names, driftName(&d))
 		}
 	}
 	return out
 }
 
-// chainOf is the chain, with the one that a jump leads to.
-func chainOf(d *rules.Drift) string {
+// driftName is the chain, with the one that a jump leads to.
+func driftName(d *rules.Drift) string {
 	if d.Kind == rules.JumpMissing || d.Kind == rules.JumpBehind {
 		return d.Chain + " to " + d.Missing[0].Jump()
 	}
@@ -147,26 +161,10 @@ func chainOf(d *rules.Drift) string {
 }
 
 // values are keys and values for the log.
-func (s *summary) values(by []string) []any {
+func (s *summary) values() []any {
 	names := strings.Join(s.names, ", ")
 	if more := s.count - len(s.names); more > 0 && names != "" {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	out := []any{"table", s.table, "kind", s.kind, "count", s.count, "chains", names, "rulesMissing", s.missing, "rulesExtra", s.extra}
-	if len(by) > 0 {
-		out = append(out, "by", strings.Join(by, ", "))
-	}
-	return out
-}
-
-// reportHeld logs each chain once that stays because of somebody else's rule.
-func (f *familySync) reportHeld(ctx context.Context, want *rules.Ruleset) {
-	held := rules.HeldStale(f.have, want)
-	for _, h := range held {
-		if !slices.Contains(f.held, h) {
-			klog.FromContext(ctx).Info("A chain that is not needed any more stays, emptied, since a rule of somebody else's leads to it",
-				"family", f.family, "table", h.Table, "chain", h.Chain, "from", h.From)
-		}
-	}
-	f.held = held
+	return []any{"table", s.table, "kind", s.kind, "count", s.count, "chains", names, "rulesMissing", s.missing, "rulesExtra", s.extra}
 }

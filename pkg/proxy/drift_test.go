@@ -46,6 +46,20 @@ func TestWhatOthersBreakIsSetRightAndCounted(t *testing.T) {
 	}
 }
 
+// Until the first sync the rules may be another proxy's, who may write them.
+func TestWritesBeforeTheFirstSyncAreReadAndNotCounted(t *testing.T) {
+	k, seen := &fakeKernel{}, make(counted, 100)
+	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})
+	next(t, k.reads, "to read ahead")
+	k.interfere(damaged(), kernel.Interference{Seen: true})
+	src.changed <- struct{}{}
+	next(t, k.reads, "to read again")
+	next(t, k.ready, "the first sync")
+	if len(seen) > 0 {
+		t.Errorf("counted as damage: %s", <-seen)
+	}
+}
+
 func TestWhatOthersDoToTheirOwnIsReadOnceAndNotWritten(t *testing.T) {
 	k, seen := &fakeKernel{}, make(counted, 100)
 	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})

@@ -94,7 +94,7 @@ func New(source Source, families []Family, opts Options) *Proxy {
 			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
-			flows: newFlowCleaner(f.Config, f.Conntrack), drifted: opts.Drifted,
+			flows: newFlowCleaner(f.Config, f.Conntrack), drift: drift{count: opts.Drifted},
 		})
 	}
 	p.services = newServiceHealth(p.health.Healthy)
@@ -250,6 +250,7 @@ type familySync struct {
 	builder   *rules.Builder
 	flows     *flowCleaner
 	have      *rules.Ruleset // nil: not known, read it
+	drift     drift
 
 	quarantine *quarantine
 	features   features
@@ -257,24 +258,14 @@ type familySync struct {
 
 	ready     func(rules.Config) error // nil: called, or not asked for
 	whenReady func(rules.Config) error
-
-	known   *rules.Ruleset // what the last sync left in the kernel; nil: it failed, or there was none
-	by      []string       // who wrote since, besides us
-	pace    pace
-	blind   bool              // the kernel does not tell whether others write
-	held    []rules.Reference // that were logged
-	drifted func(rules.Family, rules.TableName, rules.DriftKind, int)
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	start := time.Now()
 	if f.have == nil {
-		have, err := f.kernel.Read(ctx, f.known)
-		if err != nil {
+		if err := f.read(ctx); err != nil {
 			return err
 		}
-		f.have = have
-		f.compare(ctx, time.Since(start))
 	}
 	defer f.quarantine.publish()
 	if err := f.refitFeatures(ctx); err != nil {
@@ -309,15 +300,18 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 func (f *familySync) write(ctx context.Context, snap *rules.Snapshot) (*rules.Plan, error) {
 	want := f.builder.Build(snap)
 	plan := rules.NewPlan(f.have, want, f.maxChains)
-	f.reportHeld(ctx, want)
+	f.drift.sayHeld(ctx, f.have, want)
 	f.flows.syncing(snap)
-	left := &rules.Ruleset{Family: want.Family, Tables: want.Tables, Jumps: want.Jumps, Held: f.have.Held}
+	have := f.have
 	if !plan.Empty() {
-		f.have, f.known = nil, nil
+		f.have = nil
 		if err := f.kernel.Apply(ctx, plan); err != nil {
+			if r := refused(err); r != nil {
+				f.drift.known = plan.After(have, r.Done)
+			}
 			return plan, err
 		}
 	}
-	f.have, f.known = left, left
+	f.have = &rules.Ruleset{Family: want.Family, Tables: want.Tables, Jumps: want.Jumps, Held: have.Held}
 	return plan, nil
 }

@@ -14,11 +14,9 @@ import (
 // The refusal may be due to what somebody did to the tables, so it begins by
 // reading them; or to what the kernel lacks, so it asks for that.
 func (f *familySync) settle(ctx context.Context, snap *rules.Snapshot, goal []*rules.Service) ([]*rules.Service, error) {
-	have, err := f.kernel.Read(ctx, f.known)
-	if err != nil {
+	if err := f.read(ctx); err != nil {
 		return nil, err
 	}
-	f.have = have
 	if err := f.fitFeatures(ctx); err != nil {
 		return nil, err
 	}

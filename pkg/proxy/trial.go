@@ -66,7 +66,7 @@ func (t *trial) try(ctx context.Context) (*refusal, error) {
 	}
 	f.flows.syncing(snap)
 	have := f.have
-	f.have, f.known = nil, nil
+	f.have = nil
 	err := f.kernel.Apply(ctx, plan)
 	cause := refused(err)
 	switch {
