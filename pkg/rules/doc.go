@@ -3,7 +3,7 @@
 //
 // The way through it: a [Snapshot] of the cluster goes into [Build] (or a
 // [Builder], which remembers), which gives the [Ruleset] wanted; [NewPlan]
-// compares it with what the kernel has, as read by [ParseSave] and [Own], and
+// compares it with what the kernel has, as read by an [OwnReader], and
 // lists the least to write; [RenderTransaction] makes text of that for
 // iptables-restore. [Walk] sends a packet through any tables, ours or not, and
 // says what becomes of it.
