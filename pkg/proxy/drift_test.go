@@ -153,3 +153,28 @@ func TestPace(t *testing.T) {
 		t.Error("never forgets")
 	}
 }
+
+// A write that is refused because of what somebody did a moment before: that is
+// found by the read that follows, and is counted.
+func TestDamageThatHasAWriteRefusedIsCounted(t *testing.T) {
+	k, seen := newPickyKernel(t), make(counted, 100)
+	svc := service(0, 1)
+	p, src := proxyOn(k, 0, []*rules.Service{svc})
+	p.families[0].drift.count = seen.drifted
+	if err := p.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	whole := k.has
+	k.has = &rules.Ruleset{Family: rules.IPv4, Jumps: whole.Jumps, Tables: []rules.Table{*whole.Table(rules.Filter)}}
+	src.snap = &rules.Snapshot{Services: []*rules.Service{service(0, 1, 2)}}
+	k.fails = []error{&kernel.RestoreError{Family: rules.IPv4, Table: rules.Nat, Exit: 1, Stderr: "no such chain"}}
+	if err := p.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 1 {
+		t.Fatalf("counted %d times, want once", len(seen))
+	}
+	if got, want := <-seen, "IPv4 nat chain_missing"; got != want {
+		t.Errorf("counted %q, want %q", got, want)
+	}
+}

@@ -53,12 +53,6 @@ func jumpChanges(have, want []Jump) (remove, insert []Jump) {
 			}
 		}
 		j.Position = 1 + above(live, want[i:])
-		for k := range live {
-			if l := &live[k]; l.sameChain(&j) && l.Position >= j.Position {
-				l.Position++
-			}
-		}
-		live = append(live, j)
 		insert = append(insert, j)
 	}
 	return remove, insert
