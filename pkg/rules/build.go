@@ -24,6 +24,8 @@ type Builder struct {
 
 	nat, filter chainList
 	shared      [][]*Chain // what was made of each of sharedChains
+	noLocal     noLocal
+	endpoints   int
 }
 
 // NewBuilder returns a Builder that has built nothing yet.
@@ -59,12 +61,16 @@ const largeCluster = 1000
 
 // Build returns the ruleset for the snapshot.
 func (b *Builder) Build(snap *Snapshot) *Ruleset {
-	terse := snap.endpoints(b.asked.Family) > cmp.Or(b.asked.large, largeCluster)
-	anew := b.snap == nil || terse != b.cfg.terse || !reflect.DeepEqual(b.node, snap.Node)
+	endpoints := snap.endpoints(b.asked.Family)
+	terse := endpoints > cmp.Or(b.asked.large, largeCluster)
+	node := snap.Node.asForRules()
+	anew := b.snap == nil || terse != b.cfg.terse || !reflect.DeepEqual(b.node, node)
 	if anew {
-		b.start(snap.Node, terse)
+		b.start(node, terse)
 	}
+	b.endpoints = endpoints
 	gone, come := b.services(snap)
+	b.noLocal.replace(gone, come)
 	b.nat.replace(chainsOf(gone), chainsOf(come))
 	for i := range sharedChains {
 		c := &sharedChains[i]
@@ -159,7 +165,10 @@ func chainsOf(parts []*serviceRules) []*Chain {
 
 // chainList is the chains of a table, sorted by name. Rulesets hold its slice, so
 // that is never written into.
-type chainList struct{ sorted []*Chain }
+type chainList struct {
+	sorted []*Chain
+	rules  int // of all chains
+}
 
 // replace takes chains out and puts others in.
 func (l *chainList) replace(gone, come []*Chain) {
@@ -170,6 +179,7 @@ func (l *chainList) replace(gone, come []*Chain) {
 	for _, c := range gone {
 		goes[c] = true
 	}
+	l.rules += countRules(come) - countRules(gone)
 	come = slices.Clone(come)
 	slices.SortFunc(come, compareChains)
 	out := make([]*Chain, 0, len(l.sorted)+len(come)-len(gone))

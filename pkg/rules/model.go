@@ -100,6 +100,16 @@ type Node struct {
 
 	Primary  []netip.Addr   // the address of each family that others know the node by; at most one each
 	PodCIDRs []netip.Prefix // what its pods' addresses are taken from; at most one per family
+
+	// Leaving says that the Node is deleted or about to be, so that load balancers
+	// should send no new connections here (KEP-3836). No rule depends on it.
+	Leaving bool
+}
+
+// asForRules returns the node without what no rule depends on.
+func (n Node) asForRules() Node {
+	n.Leaving = false
+	return n
 }
 
 // primary returns the node's primary address of family f, if it has one.

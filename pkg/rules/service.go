@@ -15,6 +15,7 @@ type serviceRules struct {
 	proxyFirewall    []Rule // filter KUBE-PROXY-FIREWALL
 	filterNodePorts  []Rule // filter KUBE-NODEPORTS
 	chains           []*Chain
+	noLocal          noLocal
 }
 
 // buildService returns the rules of one Service. They are empty if it has no
@@ -37,6 +38,7 @@ func buildService(svc *Service, node *Node, cfg *Config) *serviceRules {
 		p.firewallChain()
 		p.balancers()
 		p.endpoints()
+		p.countNoLocal()
 	}
 	healthCheck(svc, out)
 	return out.fit(cfg)
