@@ -26,13 +26,19 @@ type Cluster struct {
 }
 
 // NewCluster returns a source that does nothing before Run. The Node of that
-// name need not exist: without it zone and addresses are unknown.
+// name need not exist: without it zone and addresses are unknown, and it counts as
+// leaving.
 func NewCluster(client kubernetes.Interface, nodeName string) *Cluster {
-	return &Cluster{client: client, nodeName: nodeName, index: newIndex(nodeName), signal: newSignal()}
+	x := newIndex(nodeName)
+	x.needsNode = true
+	return &Cluster{client: client, nodeName: nodeName, index: x, signal: newSignal()}
 }
 
 // Changed gets a value after changes, the first one when all objects are known.
 func (c *Cluster) Changed() <-chan struct{} { return c.signal.c }
+
+// Changes counts the changes of objects.
+func (c *Cluster) Changes() *Changes { return c.index.changes }
 
 // Snapshot returns the state of now and what is wrong with the objects.
 func (c *Cluster) Snapshot() (*rules.Snapshot, []Problem) { return c.index.snapshot() }

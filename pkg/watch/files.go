@@ -47,6 +47,9 @@ func NewFiles(paths []string, nodeName string, stdin io.Reader) *Files {
 // Changed gets a value after changes, the first one when all files are read.
 func (f *Files) Changed() <-chan struct{} { return f.signal.c }
 
+// Changes counts the changes of objects.
+func (f *Files) Changes() *Changes { return f.index.changes }
+
 // Snapshot returns the state of now and what is wrong with files and objects.
 func (f *Files) Snapshot() (*rules.Snapshot, []Problem) {
 	snap, problems := f.index.snapshot()

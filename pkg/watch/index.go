@@ -43,6 +43,8 @@ type joined struct {
 type index struct {
 	nodeName      string
 	reportOrphans bool // a slice whose Service is missing is a problem
+	needsNode     bool // without the own Node nobody should send traffic here
+	changes       *Changes
 
 	mu       sync.Mutex
 	node     *corev1.Node
@@ -54,7 +56,7 @@ type index struct {
 }
 
 func newIndex(nodeName string) *index {
-	return &index{nodeName: nodeName, cidrs: map[string]*networkingv1.ServiceCIDR{},
+	return &index{nodeName: nodeName, changes: newChanges(), cidrs: map[string]*networkingv1.ServiceCIDR{},
 		services: map[key]*joined{}, dirty: map[key]bool{}, claims: claims{}}
 }
 
@@ -72,7 +74,12 @@ func (x *index) at(k key) *joined {
 func (x *index) setService(s *bareService) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.putService(s)
+}
+
+func (x *index) putService(s *bareService) {
 	x.at(s.key).service = s
+	x.changes.service()
 }
 
 // sameService compares two versions of a Service. It locks because the older one
@@ -86,31 +93,48 @@ func (x *index) sameService(a, b *bareService) bool {
 func (x *index) deleteService(k key) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.dropService(k)
+}
+
+func (x *index) dropService(k key) {
 	x.at(k).service = nil
+	x.changes.service()
 }
 
 func (x *index) setSlice(s *endpointSlice) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.putSlice(s)
+}
+
+func (x *index) putSlice(s *endpointSlice) {
 	if k, ok := serviceOf(s); ok {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		x.at(k).setSlice(s)
+		x.changes.slice(k, s, x.at(k).setSlice(s))
 	}
 }
 
 func (x *index) deleteSlice(s *endpointSlice) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.dropSlice(s)
+}
+
+func (x *index) dropSlice(s *endpointSlice) {
 	if k, ok := serviceOf(s); ok {
-		x.mu.Lock()
-		defer x.mu.Unlock()
 		x.at(k).deleteSlice(s)
+		x.changes.sliceGone(k, s)
 	}
 }
 
-func (j *joined) setSlice(s *endpointSlice) {
-	if i, found := j.find(s); found {
-		j.slices[i] = s
-	} else {
+// setSlice returns what was there before under the same name; nil if nothing was.
+func (j *joined) setSlice(s *endpointSlice) (before *endpointSlice) {
+	i, found := j.find(s)
+	if !found {
 		j.slices = slices.Insert(j.slices, i, s)
+		return nil
 	}
+	before, j.slices[i] = j.slices[i], s
+	return before
 }
 
 func (j *joined) deleteSlice(s *endpointSlice) {
@@ -129,51 +153,33 @@ func (x *index) setNode(n *corev1.Node) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.node = n
+	x.changes.other()
 }
 
 func (x *index) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.cidrs[c.Name] = c
+	x.changes.other()
 }
 
 func (x *index) deleteServiceCIDR(c *networkingv1.ServiceCIDR) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.cidrs, c.Name)
-}
-
-// replace takes a whole new set of objects.
-func (x *index) replace(services []*bareService, eps []*endpointSlice, node *corev1.Node, cidrs []*networkingv1.ServiceCIDR) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for k := range x.services {
-		j := x.at(k)
-		j.service, j.slices = nil, nil
-	}
-	for _, s := range services {
-		x.at(s.key).service = s
-	}
-	for _, s := range eps {
-		if k, ok := serviceOf(s); ok {
-			x.at(k).setSlice(s)
-		}
-	}
-	x.node = node
-	clear(x.cidrs)
-	for _, c := range cidrs {
-		x.cidrs[c.Name] = c
-	}
+	x.changes.other()
 }
 
 // snapshot converts what changed and returns everything.
 func (x *index) snapshot() (*rules.Snapshot, []Problem) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.changes.seen()
 	if len(x.dirty) > 0 {
 		x.convert()
 	}
 	node, all := convertNode(x.nodeName, x.node)
+	node.Leaving = node.Leaving || x.needsNode && x.node == nil
 	cidrs, ps := convertServiceCIDRs(slices.Collect(maps.Values(x.cidrs)), &node)
 	snap := &rules.Snapshot{Node: node, Services: x.sorted, ServiceCIDRs: cidrs}
 	all = append(all, ps...)

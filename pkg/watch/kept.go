@@ -2,6 +2,7 @@ package watch
 
 import (
 	"reflect"
+	"slices"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,10 @@ func strip(obj any) (any, error) {
 			ObjectMeta: stripMeta(&o.ObjectMeta),
 			Spec:       corev1.NodeSpec{PodCIDR: o.Spec.PodCIDR, PodCIDRs: o.Spec.PodCIDRs},
 			Status:     corev1.NodeStatus{Addresses: o.Status.Addresses},
+		}
+		n.DeletionTimestamp = o.DeletionTimestamp
+		if leaving := slices.IndexFunc(o.Spec.Taints, isToBeDeleted); leaving >= 0 {
+			n.Spec.Taints = []corev1.Taint{{Key: o.Spec.Taints[leaving].Key}}
 		}
 		if zone, ok := o.Labels[corev1.LabelTopologyZone]; ok {
 			n.Labels = map[string]string{corev1.LabelTopologyZone: zone}
@@ -68,7 +73,7 @@ func unversioned(obj any) any {
 	switch o := obj.(type) {
 	case *endpointSlice:
 		c := *o
-		c.version = ""
+		c.version, c.triggered = "", 0
 		return c
 	case *corev1.Node:
 		c := *o

@@ -10,6 +10,12 @@ import (
 	"svcproxy/pkg/rules"
 )
 
+// toBeDeleted is the taint by which the cluster autoscaler announces that it
+// removes a node (KEP-3836).
+const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+func isToBeDeleted(t corev1.Taint) bool { return t.Key == toBeDeleted }
+
 // convertNode returns what matters of the own Node. api may be nil: it is not
 // known (yet).
 func convertNode(name string, api *corev1.Node) (rules.Node, []Problem) {
@@ -19,6 +25,7 @@ func convertNode(name string, api *corev1.Node) (rules.Node, []Problem) {
 	}
 	p := problems{object: api.Name}
 	n.PodCIDRs = podCIDRs(api, &p)
+	n.Leaving = !api.DeletionTimestamp.IsZero() || slices.ContainsFunc(api.Spec.Taints, isToBeDeleted)
 	n.Zone = api.Labels[corev1.LabelTopologyZone]
 	for i, a := range api.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {

@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"svcproxy/pkg/rules"
@@ -18,6 +20,7 @@ type endpointSlice struct {
 	ports     []slicePort
 	endpoints []endpoint
 	problems  []Problem // those that do not depend on other objects
+	triggered int64     // when what changed it happened, in microseconds since 1970; 0: unknown
 }
 
 type slicePort struct {
@@ -46,6 +49,9 @@ type hints struct{ zones, nodes []string }
 // others are named by theirs.
 func convertSlice(api *discoveryv1.EndpointSlice) *endpointSlice {
 	out := &endpointSlice{ident: identOf(&api.ObjectMeta), service: api.Labels[discoveryv1.LabelServiceName]}
+	if at, err := time.Parse(time.RFC3339Nano, api.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
+		out.triggered = at.UnixMicro()
+	}
 	c := sliceConverter{problems{object: out.key.String()}, api, out}
 	c.convert()
 	out.problems = c.list
