@@ -73,13 +73,21 @@ func postrouting(cfg *Config) *Chain {
 	}}
 }
 
+func dropInvalid() Rule { return Rule{}.to(Drop).With(Rare{State: StateMatch{States: StateInvalid}}) }
+
+// InvalidDropped names the rule that drops INVALID packets, and where it stands, for
+// those who want to know how many it met. ok is false if none are dropped.
+func InvalidDropped(cfg Config) (table TableName, chain string, rule Rule, ok bool) {
+	return Filter, chainForward, dropInvalid(), cfg.DropInvalid
+}
+
 // forward is filter KUBE-FORWARD: it lets service traffic through on a node
 // whose FORWARD policy is DROP.
 func forward(cfg *Config) *Chain {
 	c := &Chain{Name: chainForward}
 	states := !cfg.Missing.Has(FeatureConntrack)
 	if cfg.DropInvalid && states {
-		c.Rules = append(c.Rules, Rule{}.to(Drop).With(Rare{State: StateMatch{States: StateInvalid}}))
+		c.Rules = append(c.Rules, dropInvalid())
 	}
 	if !cfg.Missing.Has(FeatureMark) {
 		c.Rules = append(c.Rules, Rule{Comment: "kubernetes forwarding rules"}.to(Accept).
