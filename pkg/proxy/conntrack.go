@@ -24,6 +24,7 @@ type flowCleaner struct {
 	family    rules.Family
 	cfg       rules.Config
 	conntrack Conntrack
+	metrics   *Metrics
 	wake      chan struct{}
 
 	mu     sync.Mutex
@@ -38,8 +39,8 @@ type flowCleaner struct {
 }
 
 // newFlowCleaner returns the cleaner of a family; without conntrack it does nothing.
-func newFlowCleaner(cfg rules.Config, c Conntrack) *flowCleaner {
-	return &flowCleaner{family: cfg.Family, cfg: cfg, conntrack: c, wake: make(chan struct{}, 1), tracker: rules.NewFlowTracker(cfg)}
+func newFlowCleaner(cfg rules.Config, c Conntrack, m *Metrics) *flowCleaner {
+	return &flowCleaner{family: cfg.Family, cfg: cfg, conntrack: c, metrics: m, wake: make(chan struct{}, 1), tracker: rules.NewFlowTracker(cfg)}
 }
 
 // syncing notes that a sync begins.
@@ -87,6 +88,7 @@ func (c *flowCleaner) clean(ctx context.Context) {
 	}
 	start, log := time.Now(), klog.FromContext(ctx)
 	n, err := c.delete(ctx, stale)
+	c.metrics.conntrack.cleaned(c.family, time.Since(start), n)
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:

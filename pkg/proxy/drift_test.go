@@ -24,15 +24,15 @@ func damaged() *rules.Ruleset {
 	return r
 }
 
-// counted notes what a proxy says that others changed.
-type counted chan string
+// drifts notes what a proxy says that others changed.
+type drifts chan string
 
-func (c counted) drifted(f rules.Family, t rules.TableName, kind rules.DriftKind, n int) {
+func (c drifts) drifted(f rules.Family, t rules.TableName, kind rules.DriftKind, n int) {
 	c <- f.String() + " " + string(t) + " " + string(kind)
 }
 
 func TestWhatOthersBreakIsSetRightAndCounted(t *testing.T) {
-	k, seen := &fakeKernel{}, make(counted, 100)
+	k, seen := &fakeKernel{}, make(drifts, 100)
 	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})
 	src.changed <- struct{}{}
 	next(t, k.ready, "the first sync")
@@ -48,7 +48,7 @@ func TestWhatOthersBreakIsSetRightAndCounted(t *testing.T) {
 
 // Until the first sync the rules may be another proxy's, who may write them.
 func TestWritesBeforeTheFirstSyncAreReadAndNotCounted(t *testing.T) {
-	k, seen := &fakeKernel{}, make(counted, 100)
+	k, seen := &fakeKernel{}, make(drifts, 100)
 	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})
 	next(t, k.reads, "to read ahead")
 	k.interfere(damaged(), kernel.Interference{Seen: true})
@@ -61,7 +61,7 @@ func TestWritesBeforeTheFirstSyncAreReadAndNotCounted(t *testing.T) {
 }
 
 func TestWhatOthersDoToTheirOwnIsReadOnceAndNotWritten(t *testing.T) {
-	k, seen := &fakeKernel{}, make(counted, 100)
+	k, seen := &fakeKernel{}, make(drifts, 100)
 	_, src := start(t, k, Options{SyncPeriod: time.Hour, Drifted: seen.drifted})
 	src.changed <- struct{}{}
 	next(t, k.ready, "the first sync")
@@ -157,7 +157,7 @@ func TestPace(t *testing.T) {
 // A write that is refused because of what somebody did a moment before: that is
 // found by the read that follows, and is counted.
 func TestDamageThatHasAWriteRefusedIsCounted(t *testing.T) {
-	k, seen := newPickyKernel(t), make(counted, 100)
+	k, seen := newPickyKernel(t), make(drifts, 100)
 	svc := service(0, 1)
 	p, src := proxyOn(k, 0, []*rules.Service{svc})
 	p.families[0].drift.count = seen.drifted

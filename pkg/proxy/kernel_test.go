@@ -26,7 +26,7 @@ func TestARealKernelIsSetRight(t *testing.T) {
 				}
 				families = append(families, Family{Config: rules.Config{Family: f, MasqueradeMark: 0x4000}, Kernel: tables})
 			}
-			seen := make(counted, 1000)
+			seen := make(drifts, 1000)
 			src := source{make(chan struct{}, 1)}
 			p := New(src, families, Options{SyncPeriod: time.Hour, MinSyncPeriod: time.Millisecond, Drifted: seen.drifted})
 			ctx, cancel := context.WithCancel(t.Context())
@@ -48,7 +48,7 @@ func TestARealKernelIsSetRight(t *testing.T) {
 }
 
 // breakAll does damage of every kind and waits each time until it is set right.
-func breakAll(t *testing.T, backend string, seen counted) {
+func breakAll(t *testing.T, backend string, seen drifts) {
 	for _, f := range rules.Families() {
 		ipt := map[rules.Family]string{rules.IPv4: "iptables-", rules.IPv6: "ip6tables-"}[f] + backend
 		save := func() string { return kerneltest.Run(t, "", ipt, "-t", "nat", "-S") + kerneltest.Run(t, "", ipt, "-S") }

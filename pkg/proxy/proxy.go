@@ -26,6 +26,8 @@ type Source interface {
 	Changed() <-chan struct{}
 	// Snapshot returns the state of now and what is wrong with the objects in it.
 	Snapshot() (*rules.Snapshot, []watch.Problem)
+	// Changes counts the changes of objects.
+	Changes() *watch.Changes
 }
 
 // Kernel is the tables of one family.
@@ -55,9 +57,13 @@ type Family struct {
 	// are. It gets the configuration that is in force. Its error is logged; the family
 	// is served all the same.
 	Ready func(rules.Config) error
+
+	// Dropped, unless nil, reads how many forwarded packets the rules have dropped
+	// because conntrack calls them INVALID.
+	Dropped PacketReader
 }
 
-// Options says when to sync.
+// Options says when to sync, and whom to tell what.
 type Options struct {
 	// MinSyncPeriod is the least time from the end of one sync to the start of
 	// the next. A change after a quiet time is synced at once.
@@ -74,6 +80,8 @@ type Options struct {
 	// Drifted, unless nil, is called when a read of the kernel finds that somebody
 	// else changed our rules, with the number of chains or jumps of each kind.
 	Drifted func(f rules.Family, t rules.TableName, kind rules.DriftKind, count int)
+	// Metrics, unless nil, gets to know how the syncs go.
+	Metrics *Metrics
 }
 
 // Proxy is the loop between a source and the kernel.
@@ -81,6 +89,7 @@ type Proxy struct {
 	source   Source
 	opts     Options
 	health   *Health
+	metrics  *Metrics
 	services *serviceHealth
 	families []*familySync
 	reported map[watch.Problem]bool
@@ -88,16 +97,23 @@ type Proxy struct {
 
 // New returns a proxy that has done nothing yet.
 func New(source Source, families []Family, opts Options) *Proxy {
-	p := &Proxy{source: source, opts: opts, health: NewHealth(2 * opts.SyncPeriod)}
+	p := &Proxy{source: source, opts: opts, metrics: opts.Metrics}
+	if p.metrics == nil {
+		p.metrics = NewMetrics("")
+	}
+	p.metrics.changes.follow(source.Changes())
+	p.health = NewHealth(2*opts.SyncPeriod, p.metrics)
 	for _, f := range families {
+		p.health.serves(f.Config.Family)
+		counted := p.metrics.serves(&f)
 		p.families = append(p.families, &familySync{
-			family: f.Config.Family, kernel: f.Kernel, maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
+			family: f.Config.Family, kernel: counted, counted: counted, maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
-			flows: newFlowCleaner(f.Config, f.Conntrack), drift: drift{count: opts.Drifted},
+			flows: newFlowCleaner(f.Config, f.Conntrack, p.metrics), drift: drift{count: opts.Drifted},
 		})
 	}
-	p.services = newServiceHealth(p.health.Healthy)
+	p.services = newServiceHealth(p.health.Healthy, opts.Event)
 	return p
 }
 
@@ -123,11 +139,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	backoff := newBackoff(p.opts.SyncPeriod)
 	for {
-		p.health.Queued(time.Now())
+		p.queued(time.Now())
 		wait := p.opts.SyncPeriod
 		var again <-chan time.Time
 		if snap, err := p.sync(ctx); err == nil {
-			p.health.Synced(time.Now())
 			backoff.reset()
 			p.follow(ctx, snap)
 			again = p.nextTry()
@@ -157,7 +172,7 @@ func (p *Proxy) pause(ctx context.Context, failed <-chan error, wait time.Durati
 		waiting = false
 		select {
 		case <-p.source.Changed():
-			p.health.Queued(time.Now())
+			p.queued(time.Now())
 		case <-again:
 		case <-look.C:
 			waiting = !p.disturbed(ctx)
@@ -205,15 +220,16 @@ func (p *Proxy) Sync(ctx context.Context) error {
 
 // sync also returns the state of now.
 func (p *Proxy) sync(ctx context.Context) (*rules.Snapshot, error) {
-	snap, problems := p.source.Snapshot()
+	snap, problems := p.snapshot()
 	var errs []error
 	for _, f := range p.families {
-		if err := f.sync(ctx, snap); err != nil {
+		if err := p.syncFamily(ctx, f, snap); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.family, err))
 		}
 		problems = slices.Concat(problems, f.unserved(snap))
 	}
 	p.report(ctx, problems)
+	p.metrics.problems(len(problems))
 	return snap, errors.Join(errs...)
 }
 
@@ -251,6 +267,10 @@ type familySync struct {
 	flows     *flowCleaner
 	have      *rules.Ruleset // nil: not known, read it
 	drift     drift
+
+	counted *countedKernel // kernel
+	begun   bool           // there was a sync
+	caused  []time.Time    // what the next sync that succeeds puts into force
 
 	quarantine *quarantine
 	features   features

@@ -19,6 +19,7 @@ type source struct{ changed chan struct{} }
 
 func (s source) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (s source) Changed() <-chan struct{}      { return s.changed }
+func (s source) Changes() *watch.Changes       { return &watch.Changes{} }
 func (s source) Snapshot() (*rules.Snapshot, []watch.Problem) {
 	return &rules.Snapshot{}, nil
 }
@@ -138,17 +139,4 @@ func get(p *Proxy, path string) int {
 	w := httptest.NewRecorder()
 	p.Health().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Code
-}
-
-func TestHealthIsAboutTheOldestPendingChange(t *testing.T) {
-	h, t0 := NewHealth(time.Minute), time.Now()
-	h.Queued(t0)
-	h.Queued(t0.Add(50 * time.Second)) // a later change does not hide the older one
-	if !h.live(t0.Add(59*time.Second)) || h.live(t0.Add(61*time.Second)) {
-		t.Error("the limit is a minute after the first change")
-	}
-	h.Synced(t0.Add(62 * time.Second))
-	if !h.status(t0.Add(time.Hour)).Healthy {
-		t.Error("a quiet hour is unhealthy")
-	}
 }

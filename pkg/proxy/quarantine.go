@@ -32,7 +32,7 @@ type Quarantined struct {
 type ServiceEvent struct {
 	Namespace, Name string
 	Warning         bool   // else all is well
-	Reason          string // one word, for machines
+	Reason, Action  string // each one word, for machines: why, and what was being done
 	Message         string
 }
 
@@ -99,7 +99,7 @@ func (q *quarantine) admit(ctx context.Context, m *inmate, kind standIn, cause *
 	port := m.now.PortIn(cause.Text)
 	klog.FromContext(ctx).Error(cause, "A Service is refused and in quarantine, all others are served", "family", q.family,
 		"service", port, "inForce", kind.String(), "tryAgain", m.wait)
-	q.event(ServiceEvent{m.now.Namespace, m.now.Name, true, "RulesRefused",
+	q.event(ServiceEvent{m.now.Namespace, m.now.Name, true, "RulesRefused", "SyncRules",
 		q.family.String() + " rules of " + port + " are refused by this node's kernel; in force: " + kind.String() + "; " + cause.Error()})
 }
 
@@ -108,7 +108,7 @@ func (q *quarantine) release(ctx context.Context, m *inmate) {
 	delete(q.inmates, nameOf(m.now))
 	name := m.now.Namespace + "/" + m.now.Name
 	klog.FromContext(ctx).Info("A Service is out of quarantine and served", "family", q.family, "service", name, "after", time.Since(m.since))
-	q.event(ServiceEvent{m.now.Namespace, m.now.Name, false, "RulesAccepted", q.family.String() + " rules of " + name + " are in force on this node"})
+	q.event(ServiceEvent{m.now.Namespace, m.now.Name, false, "RulesAccepted", "SyncRules", q.family.String() + " rules of " + name + " are in force on this node"})
 }
 
 // due returns the Services whose time has come, the longest overdue first.

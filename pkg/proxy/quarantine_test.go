@@ -30,6 +30,7 @@ type snapshots struct {
 
 func (c *snapshots) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (c *snapshots) Changed() <-chan struct{}      { return c.changed }
+func (c *snapshots) Changes() *watch.Changes       { return &watch.Changes{} }
 func (c *snapshots) Snapshot() (*rules.Snapshot, []watch.Problem) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,11 +16,17 @@ import (
 // serviceHealth answers on the health check node ports of Services.
 type serviceHealth struct {
 	healthy func() bool
+	event   func(ServiceEvent)
 	servers map[uint16]*serviceHealthServer
 }
 
-func newServiceHealth(healthy func() bool) *serviceHealth {
-	return &serviceHealth{healthy: healthy, servers: map[uint16]*serviceHealthServer{}}
+// newServiceHealth returns one that has no servers yet. event may be nil: there is
+// nobody to tell.
+func newServiceHealth(healthy func() bool, event func(ServiceEvent)) *serviceHealth {
+	if event == nil {
+		event = func(ServiceEvent) {}
+	}
+	return &serviceHealth{healthy: healthy, event: event, servers: map[uint16]*serviceHealthServer{}}
 }
 
 // sync makes the ports that are open those of checks, each on the given
@@ -40,6 +46,9 @@ func (h *serviceHealth) sync(checks []rules.HealthCheck, addrs []netip.Addr) err
 		s.check.Store(c)
 		if err := s.listen(c.Port, addrs); err != nil {
 			errs = append(errs, fmt.Errorf("%s/%s: spec.healthCheckNodePort: %w", c.Namespace, c.Name, err))
+			h.warn(s, c, err)
+		} else {
+			s.warned = ""
 		}
 	}
 	for port, s := range h.servers {
@@ -51,6 +60,17 @@ func (h *serviceHealth) sync(checks []rules.HealthCheck, addrs []netip.Addr) err
 	return errors.Join(errs...)
 }
 
+// warn tells the Service's users once for as long as it lasts, as kube-proxy does.
+func (h *serviceHealth) warn(s *serviceHealthServer, c *rules.HealthCheck, err error) {
+	service := c.Namespace + "/" + c.Name
+	if s.warned == service {
+		return
+	}
+	s.warned = service
+	h.event(ServiceEvent{c.Namespace, c.Name, true, "FailedToStartServiceHealthcheck", "Listen",
+		fmt.Sprintf("failed to start healthcheck %q on port %d: %v", service, c.Port, err)})
+}
+
 // close ends all servers.
 func (h *serviceHealth) close() { _ = h.sync(nil, nil) }
 
@@ -60,6 +80,7 @@ type serviceHealthServer struct {
 	healthy   func() bool
 	server    *http.Server
 	listeners map[netip.Addr]net.Listener
+	warned    string // the Service whose users know that not all is answered; empty: all is
 }
 
 func newServiceHealthServer(healthy func() bool) *serviceHealthServer {

@@ -26,7 +26,7 @@ func freePort(t *testing.T) uint16 {
 func TestServiceHealth(t *testing.T) {
 	localhost := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	healthy := true
-	h := newServiceHealth(func() bool { return healthy })
+	h := newServiceHealth(func() bool { return healthy }, nil)
 	t.Cleanup(h.close)
 	port := freePort(t)
 	ask := func() (status int, weight, body string) {
@@ -71,11 +71,21 @@ func TestServiceHealthServesTheRestWhereAPortIsTaken(t *testing.T) {
 		{Namespace: "ns", Name: "taken", Port: netip.MustParseAddrPort(taken.Addr().String()).Port()},
 		{Namespace: "ns", Name: "free", Port: freePort(t)},
 	}
-	h := newServiceHealth(func() bool { return true })
+	var told []ServiceEvent
+	h := newServiceHealth(func() bool { return true }, func(e ServiceEvent) { told = append(told, e) })
 	t.Cleanup(h.close)
 	localhost := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
-	if err := h.sync(checks, localhost); err == nil || !strings.Contains(err.Error(), "ns/taken: spec.healthCheckNodePort") {
-		t.Errorf("error %v, want one that names ns/taken", err)
+	for range 2 {
+		if err := h.sync(checks, localhost); err == nil || !strings.Contains(err.Error(), "ns/taken: spec.healthCheckNodePort") {
+			t.Errorf("error %v, want one that names ns/taken", err)
+		}
+	}
+	want := ServiceEvent{"ns", "taken", true, "FailedToStartServiceHealthcheck", "Listen", fmt.Sprintf(`failed to start healthcheck "ns/taken" on port %d: `, checks[0].Port)}
+	if len(told) != 1 || !strings.HasPrefix(told[0].Message, want.Message) {
+		t.Fatalf("Events %+v, want one that begins with %q", told, want.Message)
+	}
+	if want.Message = told[0].Message; told[0] != want {
+		t.Errorf("Event %+v, want %+v", told[0], want)
 	}
 	for _, c := range checks[1:] {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", c.Port))
@@ -87,5 +97,8 @@ func TestServiceHealthServesTheRestWhereAPortIsTaken(t *testing.T) {
 	_ = taken.Close()
 	if err := h.sync(checks, localhost); err != nil {
 		t.Errorf("after the port was given up: %v", err)
+	}
+	if len(told) != 1 {
+		t.Errorf("Events %+v although all is well", told)
 	}
 }
