@@ -48,7 +48,8 @@ bench: build ## Measure svcproxy beside kube-proxy and write docs/performance.md
 
 record: need ## Record anew what the real kube-proxy makes of the test cases, and its configuration (root; the first time it builds kube-proxy)
 	hack/kubernetes/config.sh
-	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar
+	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar \
+		$(CURDIR)/cmd/svcproxy/testdata/answers/*.txtar
 
 check: ## Format, vet, staticcheck, shellcheck, ansible-lint, and the purity of pkg/rules
 	hack/verify.sh

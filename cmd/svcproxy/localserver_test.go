@@ -15,7 +15,7 @@ import (
 // ask sends a request to what serves --metrics-bind-address.
 func ask(o *options, method, path, body string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	o.localHandler(proxy.NewHealth(0).LocalHandler()).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+	o.localHandler(proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler()).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
 	return w
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -21,11 +22,9 @@ import (
 	"svcproxy/pkg/watch"
 )
 
-// source returns where objects come from, as the flags say.
-func (o *options) source() (proxy.Source, error) {
-	if len(o.files) > 0 {
-		return o.addressed(watch.NewFiles(o.files, o.settings.nodeName, o.stdin)), nil
-	}
+// client returns access to the API server. Each one has rate limits of its own. m
+// counts its requests; nil: nobody does.
+func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	client := &o.settings.ClientConnection
 	cfg, err := clientcmd.BuildConfigFromFlags(o.master, client.Kubeconfig)
 	if err != nil {
@@ -34,9 +33,24 @@ func (o *options) source() (proxy.Source, error) {
 	cfg.UserAgent = "svcproxy/" + version
 	cfg.AcceptContentTypes, cfg.ContentType = client.AcceptContentTypes, client.ContentType
 	cfg.QPS, cfg.Burst = client.QPS, int(client.Burst)
+	if m != nil {
+		cfg.Wrap(m.Transport)
+	}
 	api, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
+	}
+	return api, nil
+}
+
+// source returns where objects come from, as the flags say.
+func (o *options) source(m *proxy.Metrics) (proxy.Source, error) {
+	if len(o.files) > 0 {
+		return o.addressed(watch.NewFiles(o.files, o.settings.nodeName, o.stdin)), nil
+	}
+	api, err := o.client(m)
+	if err != nil {
+		return nil, err
 	}
 	return o.addressed(watch.NewCluster(api, o.settings.nodeName)), nil
 }
@@ -51,7 +65,7 @@ func (o *options) addressed(src proxy.Source) proxy.Source {
 
 // snapshot returns the state of now and ends the source.
 func (o *options) snapshot(ctx context.Context) (*rules.Snapshot, []watch.Problem, error) {
-	src, err := o.source()
+	src, err := o.source(nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,6 +133,9 @@ func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tab
 		klog.FromContext(ctx).Info("nf_conntrack_tcp_be_liberal is set: INVALID packets are not dropped", "family", f)
 		out.Config.DropInvalid = false
 	}
+	if table, chain, rule, ok := rules.InvalidDropped(out.Config); ok {
+		out.Dropped = func(ctx context.Context) (uint64, error) { return tables.Packets(ctx, table, chain, rule) }
+	}
 	if out.Config.OnLocalhost() {
 		out.Ready = func(inForce rules.Config) error {
 			if !inForce.OnLocalhost() {
@@ -133,17 +150,19 @@ func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tab
 	return out
 }
 
-func (o *options) proxy(ctx context.Context) (*proxy.Proxy, proxy.Source, error) {
+// proxy makes what syncs. m may be nil, and event: nobody asks, nobody is told.
+func (o *options) proxy(ctx context.Context, m *proxy.Metrics, event func(proxy.ServiceEvent)) (*proxy.Proxy, proxy.Source, error) {
 	families, err := o.kernels(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	src, err := o.source()
+	src, err := o.source(m)
 	if err != nil {
 		return nil, nil, err
 	}
 	tables := &o.settings.IPTables
-	opts := proxy.Options{MinSyncPeriod: tables.MinSyncPeriod.Duration, SyncPeriod: tables.SyncPeriod.Duration, Started: saveMemory}
+	opts := proxy.Options{MinSyncPeriod: tables.MinSyncPeriod.Duration, SyncPeriod: tables.SyncPeriod.Duration, Started: saveMemory,
+		Event: event, Metrics: m}
 	return proxy.New(src, families, opts), src, nil
 }
 
@@ -164,7 +183,12 @@ func saveMemory() {
 func (o *options) runProxy(ctx context.Context) error {
 	ctx, cancel := o.untilReconfigured(ctx)
 	defer cancel()
-	p, _, err := o.proxy(ctx)
+	m := proxy.NewMetrics(version)
+	recorder, err := o.recorder(ctx, m)
+	if err != nil {
+		return err
+	}
+	p, _, err := o.proxy(ctx, m, telling(recorder))
 	if err != nil {
 		return err
 	}
@@ -176,20 +200,23 @@ func (o *options) runProxy(ctx context.Context) error {
 	}
 	for _, s := range []struct {
 		flag, address string
+		failed        string // the reason of the Event
 		handler       http.Handler
 	}{
-		{"healthz-bind-address", o.settings.HealthzBindAddress, p.Health().Handler()},
-		{"metrics-bind-address", o.settings.MetricsBindAddress, o.localHandler(p.Health().LocalHandler())},
+		{"healthz-bind-address", o.settings.HealthzBindAddress, "FailedToStartProxierHealthcheck", p.Health().Handler()},
+		{"metrics-bind-address", o.settings.MetricsBindAddress, "FailedToStartMetricServer", o.localHandler(p.Health().LocalHandler())},
 	} {
 		if s.address == "" {
 			continue
 		}
 		stop, err := serve(ctx, s.flag, s.address, s.handler)
 		if err != nil {
+			lastWords(ctx, recorder, s.failed, err)
 			return err
 		}
 		defer stop()
 	}
+	recorder.Node(corev1.EventTypeNormal, "Starting", "")
 	klog.FromContext(ctx).Info("Starting", "version", version, "node", o.settings.nodeName)
 	return p.Run(ctx)
 }
@@ -211,7 +238,7 @@ func serve(ctx context.Context, flag, address string, h http.Handler) (stop func
 
 // runOnce syncs once.
 func (o *options) runOnce(ctx context.Context) error {
-	p, src, err := o.proxy(ctx)
+	p, src, err := o.proxy(ctx, nil, nil)
 	if err != nil {
 		return err
 	}

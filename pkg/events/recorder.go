@@ -21,8 +21,8 @@ const controller = "svcproxy"
 // Events on Services are this many at once, and one in a second for longer: a
 // cluster has many nodes, and Events are for people to read.
 const (
-	warnBurst = 25
-	warnRate  = rate.Limit(1)
+	serviceBurst = 25
+	serviceRate  = rate.Limit(1)
 )
 
 // maxNote is the length of a note that the API takes, in bytes.
@@ -36,7 +36,7 @@ type Recorder struct {
 	broadcaster events.EventBroadcaster
 	recorder    events.EventRecorder
 	sink        *sink
-	warnings    *rate.Limiter
+	onServices  *rate.Limiter
 }
 
 // NewRecorder returns a recorder for the node of that name, which writes nothing
@@ -45,7 +45,7 @@ func NewRecorder(client kubernetes.Interface, node string) *Recorder {
 	s := newSink(client)
 	b := events.NewBroadcaster(s)
 	return &Recorder{node: node, broadcaster: b, recorder: b.NewRecorder(scheme.Scheme, controller), sink: s,
-		warnings: rate.NewLimiter(warnRate, warnBurst)}
+		onServices: rate.NewLimiter(serviceRate, serviceBurst)}
 }
 
 // Start writes Events until ctx ends. Those from before are lost.
@@ -76,18 +76,19 @@ func closed() <-chan struct{} {
 	return c
 }
 
-// Warn writes an Event of type Warning on a Service. reason and action are words in
-// upper camel case; note goes on where a sentence began with "node NAME".
-func (r *Recorder) Warn(namespace, service, reason, action, note string) {
+// Service writes an Event on a Service. eventType is Normal or Warning; reason and
+// action are words in upper camel case, note a sentence, before which the node is
+// named.
+func (r *Recorder) Service(namespace, name, eventType, reason, action, note string) {
 	if r == nil {
 		return
 	}
-	if !r.warnings.Allow() {
-		klog.Background().V(2).Info("Too many Events, one is left out", "service", klog.KRef(namespace, service), "reason", reason)
+	if !r.onServices.Allow() {
+		klog.Background().V(2).Info("Too many Events, one is left out", "service", klog.KRef(namespace, name), "reason", reason)
 		return
 	}
-	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: service}
-	r.recorder.Eventf(ref, nil, corev1.EventTypeWarning, reason, action, "%s", short("node "+r.node+" "+note))
+	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: namespace, Name: name}
+	r.recorder.Eventf(ref, nil, eventType, reason, action, "%s", short("node "+r.node+": "+note))
 }
 
 // short cuts a note to what the API takes.

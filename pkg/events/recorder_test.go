@@ -68,7 +68,7 @@ func TestEventsAreAboutNodeAndServices(t *testing.T) {
 	client := fake.NewClientset()
 	r, _ := started(t, client)
 	tried(t, r.Node(corev1.EventTypeNormal, "Starting", ""))
-	r.Warn("ns", "web", "FailedToStartServiceHealthcheck", "Listen", "has 100% of its ports taken")
+	r.Service("ns", "web", corev1.EventTypeWarning, "FailedToStartServiceHealthcheck", "Listen", "100% of its ports are taken")
 	got := written(t, client, 2)
 	type event struct{ namespace, kind, name, eventType, action, note, by string }
 	of := func(reason string) event {
@@ -77,7 +77,7 @@ func TestEventsAreAboutNodeAndServices(t *testing.T) {
 	}
 	for reason, want := range map[string]event{
 		"Starting":                        {"default", "Node", "here", "Normal", "StartKubeProxy", "", "svcproxy"},
-		"FailedToStartServiceHealthcheck": {"ns", "Service", "web", "Warning", "Listen", "node here has 100% of its ports taken", "svcproxy"},
+		"FailedToStartServiceHealthcheck": {"ns", "Service", "web", "Warning", "Listen", "node here: 100% of its ports are taken", "svcproxy"},
 	} {
 		if diff := cmp.Diff(want, of(reason), cmp.AllowUnexported(event{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", reason, diff)
@@ -128,7 +128,7 @@ func TestNobodyWaitsForEvents(t *testing.T) {
 	go func() {
 		defer close(done)
 		for range 5000 {
-			r.Warn("ns", "web", "Reason", "Action", "note")
+			r.Service("ns", "web", corev1.EventTypeWarning, "Reason", "Action", "note")
 		}
 	}()
 	tried(t, done)
@@ -139,7 +139,7 @@ func TestEventsOnServicesAreLimited(t *testing.T) {
 	r, _ := started(t, client)
 	start := time.Now()
 	for i := range 500 {
-		r.Warn("ns", "svc-"+strings.Repeat("x", i%60), strings.Repeat("R", 1+i%100), "Action", "note")
+		r.Service("ns", "svc-"+strings.Repeat("x", i%60), corev1.EventTypeNormal, strings.Repeat("R", 1+i%100), "Action", "note")
 	}
 	tried(t, r.Node(corev1.EventTypeNormal, "Last", ""))
 	time.Sleep(100 * time.Millisecond) // for those that must not come
@@ -147,7 +147,7 @@ func TestEventsOnServicesAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := warnBurst + 1 + int(time.Since(start).Seconds()); len(list.Items) > most || len(list.Items) == 0 {
+	if most := serviceBurst + 1 + int(time.Since(start).Seconds()); len(list.Items) > most || len(list.Items) == 0 {
 		t.Errorf("%d Events, want %d at the most", len(list.Items), most)
 	}
 }
@@ -163,6 +163,6 @@ func TestNotesAreCut(t *testing.T) {
 
 func TestNoRecorder(t *testing.T) {
 	var r *Recorder
-	r.Warn("ns", "web", "Reason", "Action", "note")
+	r.Service("ns", "web", corev1.EventTypeWarning, "Reason", "Action", "note")
 	tried(t, r.Node(corev1.EventTypeNormal, "Starting", ""))
 }

@@ -6,8 +6,9 @@
 // A case is a txtar archive. The last line of its comment is flags that
 // kube-proxy gets, its file objects.yaml a List of Node, Service, EndpointSlice
 // and ServiceCIDR objects. The files iptables-save and ip6tables-save are written
-// anew, all else stays. It needs root and iptables; the rules are written in a
-// network namespace of their own, which ends with the program.
+// anew or, if the case has files whose names begin with http://, what kube-proxy
+// answers there instead; all else stays. It needs root and iptables; the rules are
+// written in a network namespace of their own, which ends with the program.
 package main
 
 import (

@@ -51,7 +51,7 @@ func printRecord(ctx context.Context, binary, path string) error {
 	}
 	args := []string{"--proxy-mode=iptables", "--kubeconfig=" + kubeconfig, "--hostname-override=" + objects.nodeName(),
 		"--conntrack-max-per-core=0", "--conntrack-min=0", "--healthz-bind-address=127.0.0.1:10256"}
-	out, err := record(ctx, binary, append(args, flagsOf(archive)...))
+	out, err := record(ctx, binary, append(args, flagsOf(archive)...), archive)
 	if err != nil {
 		return err
 	}
@@ -96,8 +96,9 @@ func serve(objects *objects, dir string) (string, error) {
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
-// record runs kube-proxy until its rules are final and returns them.
-func record(ctx context.Context, binary string, args []string) (*txtar.Archive, error) {
+// record runs kube-proxy until its rules are final, and returns them or, of a case
+// that has answers of its servers, those.
+func record(ctx context.Context, binary string, args []string, archive *txtar.Archive) (*txtar.Archive, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var log bytes.Buffer
@@ -108,6 +109,9 @@ func record(ctx context.Context, binary string, args []string) (*txtar.Archive, 
 		return nil, err
 	}
 	out, err := finalRules(ctx)
+	if answers := wantedAnswers(archive); err == nil && len(answers) > 0 {
+		out, err = recordAnswers(ctx, answers)
+	}
 	_ = cmd.Process.Kill() // it has nothing to put in order
 	if ended := cmd.Wait(); err != nil {
 		return nil, fmt.Errorf("kube-proxy %v: %w, %w\n%s", args, err, ended, log.Bytes())
