@@ -41,6 +41,8 @@ func TestAgainstARealAPIServer(t *testing.T) {
 		{"all five types", allTypes},
 		{"both families", bothFamilies},
 		{"slices of the controller manager", controllersSlices},
+		{"Events", eventsAreWritten},
+		{"latency", latencyIsMeasured},
 		{"API server restarted", apiServerRestarted},
 		{"events missed", eventsMissed},
 		{"5,000 Services", manyServices},
@@ -205,7 +207,7 @@ func manyServices(s *scene) {
 }
 
 // roleIsMinimal takes one verb after the other from the role of the manifests;
-// without it svcproxy cannot follow the cluster.
+// without it svcproxy cannot follow the cluster, or not write Events.
 func roleIsMinimal(t *testing.T, c *controlPlane, svcproxy string) {
 	// Lists that are streamed by a watch need no verb list, but API servers before
 	// 1.32 have no such thing.
@@ -220,6 +222,9 @@ func roleIsMinimal(t *testing.T, c *controlPlane, svcproxy string) {
 					o := &objects{t, o.client}
 					o.grant(func(r *rbacv1.ClusterRole) { without(r, i, resource, verb) })
 					d := newDaemon(t, c, svcproxy)
+					if verb == "patch" {
+						warnTwice(t, o, d)
+					}
 					eventually(t, patienceForRefusal, "svcproxy says that it may not "+verb+" "+resource, func() bool {
 						said := strings.ReplaceAll(d.said(), `\"`, `"`)
 						return strings.Contains(said, "cannot "+verb+" resource \""+resource+"\"")

@@ -102,7 +102,7 @@ func (o *objects) pod(name, app, ip string) {
 	o.check(err)
 	p.Status = corev1.PodStatus{
 		Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
-		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}},
 	}
 	_, err = pods.UpdateStatus(context.Background(), p, metav1.UpdateOptions{})
 	o.check(err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -56,12 +55,7 @@ func TestUDPFlowsFollowChanges(t *testing.T) {
 	dir := t.TempDir()
 	set := func(objects string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, "new"), []byte(objects), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "objects.yaml")); err != nil {
-			t.Fatal(err)
-		}
+		write(t, dir, objects)
 	}
 	set(n.echo("local", serverPort))
 	_, stop := n.follow(bin, dir)
@@ -108,10 +102,11 @@ func TestUDPFlowsFollowChanges(t *testing.T) {
 }
 
 // follow runs svcproxy on the node.
-func (n *network) follow(bin, dir string) (said *output, stop func()) {
-	cmd := exec.Command("ip", "netns", "exec", n.namespace("node"), bin, "-f", dir, "-v", "2",
+func (n *network) follow(bin, dir string, flags ...string) (said *output, stop func()) {
+	args := []string{"netns", "exec", n.namespace("node"), bin, "-f", dir, "-v", "2",
 		"--hostname-override", "node", "--cluster-cidr", "10.21.0.0/16,fd00:10:21::/48", "--iptables-backend", "nft",
-		"--iptables-min-sync-period", "0")
+		"--iptables-min-sync-period", "0"}
+	cmd := exec.Command("ip", append(args, flags...)...)
 	cmd.Env = append(cmd.Environ(), "XTABLES_LOCKFILE="+filepath.Join(n.t.TempDir(), "xtables.lock"))
 	said = &output{}
 	cmd.Stderr = said
