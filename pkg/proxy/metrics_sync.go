@@ -46,11 +46,12 @@ func (m *syncMetrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.duration, m.full, m.partial, m.programming, m.last, m.failures, m.partFailures, m.transactions, m.chains, m.rulesWritten}
 }
 
+// begin leaves out the time of the last success: there is none yet, and 0 would be
+// one long ago.
 func (m *syncMetrics) begin(f rules.Family) {
 	for _, v := range []*prometheus.HistogramVec{m.duration, m.full, m.partial, m.programming} {
 		v.WithLabelValues(f.String())
 	}
-	m.last.WithLabelValues(f.String())
 	m.failures.WithLabelValues(f.String())
 	m.partFailures.WithLabelValues(f.String())
 	for _, t := range rules.Tables() {

@@ -48,6 +48,9 @@ func expect(t *testing.T, m *Metrics, want float64, name string, labels ...strin
 func TestMetricsOfFailedSyncs(t *testing.T) {
 	k, m := &fakeKernel{failures: 1}, NewMetrics("test")
 	_, src := start(t, k, Options{SyncPeriod: time.Hour, Metrics: m})
+	if _, ok := told(t, m, "kubeproxy_sync_proxy_rules_last_timestamp_seconds", "IPv4"); ok {
+		t.Error("a success before the first sync")
+	}
 	src.changed <- struct{}{}
 	next(t, k.ready, "two tries, then ready")
 	src.changed <- struct{}{}

@@ -59,6 +59,14 @@ func TestADeletedSliceHasNoTrigger(t *testing.T) {
 	}
 }
 
+// A slice whose annotation alone is new is no change.
+func TestACauseIsNoChange(t *testing.T) {
+	before, after := caused(time.Now(), "web-1", "10.21.0.1"), caused(time.Now().Add(time.Second), "web-1", "10.21.0.1")
+	if !same(before, after) || before.triggered == after.triggered {
+		t.Errorf("%+v and %+v differ", before, after)
+	}
+}
+
 func TestTriggersAreBounded(t *testing.T) {
 	x := newIndex("here")
 	for i := range maxTriggers + 10 {
