@@ -19,7 +19,7 @@ func newStateMetrics() stateMetrics {
 	return stateMetrics{
 		services:    newGauge("svcproxy_services", "Services that are to be served."),
 		problems:    newGauge("svcproxy_snapshot_problems", "Parts of objects that cannot be used as they are; each is named in the log."),
-		endpoints:   newGauge("svcproxy_endpoints", "Endpoints of these Services, each as often as it serves a port.", labelFamily),
+		endpoints:   newGauge("svcproxy_endpoints", "Endpoints of Services that are served, each as often as it serves a port.", labelFamily),
 		rules:       newGauge("kubeproxy_sync_proxy_rules_iptables_total", "Rules in the chains of svcproxy.", labelTable, labelFamily),
 		noLocal:     newGauge("kubeproxy_sync_proxy_rules_no_local_endpoints_total", "Service ports with traffic policy Local, and with endpoints, but none on this node.", "traffic_policy", labelFamily),
 		drift:       newCounter("svcproxy_drift_total", "Differences found between the kernel's rules and those written.", labelFamily, labelTable, "kind"),

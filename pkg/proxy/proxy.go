@@ -77,8 +77,8 @@ type Options struct {
 	// Event, unless nil, is told what the users of a Service should know. It must not
 	// block.
 	Event func(ServiceEvent)
-	// Drifted, unless nil, is called when a read of the kernel finds that somebody
-	// else changed our rules, with the number of chains or jumps of each kind.
+	// Drifted is called when a read of the kernel finds that somebody else changed our
+	// rules, with the number of chains or jumps of each kind; nil: Metrics counts them.
 	Drifted func(f rules.Family, t rules.TableName, kind rules.DriftKind, count int)
 	// Metrics, unless nil, gets to know how the syncs go.
 	Metrics *Metrics
@@ -100,6 +100,9 @@ func New(source Source, families []Family, opts Options) *Proxy {
 	p := &Proxy{source: source, opts: opts, metrics: opts.Metrics}
 	if p.metrics == nil {
 		p.metrics = NewMetrics("")
+	}
+	if opts.Drifted == nil {
+		opts.Drifted = p.metrics.Drift
 	}
 	p.metrics.changes.follow(source.Changes())
 	p.health = NewHealth(2*opts.SyncPeriod, p.metrics)

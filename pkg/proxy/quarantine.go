@@ -184,19 +184,6 @@ func (p *Proxy) Quarantined() []Quarantined {
 	return out
 }
 
-// QuarantinedServices counts the Services in quarantine, for each family that is
-// served: the metric svcproxy_quarantined_services. It may be called at any time.
-func (p *Proxy) QuarantinedServices() map[rules.Family]int {
-	out := map[rules.Family]int{}
-	for _, f := range p.families {
-		out[f.family] = 0
-		if list := f.quarantine.list.Load(); list != nil {
-			out[f.family] = len(*list)
-		}
-	}
-	return out
-}
-
 // nextTry fires when something that the kernel refused is to be tried again; nil:
 // there is no such thing.
 func (p *Proxy) nextTry() <-chan time.Time {

@@ -563,13 +563,15 @@ func TestAServiceThatIsGoneLeavesQuarantine(t *testing.T) {
 	svcs := services(3)
 	p, src := proxyOn(k, 0, svcs)
 	k.refuses = rulesOf(svcs[1])
-	if err := p.Sync(t.Context()); err != nil || p.QuarantinedServices()[rules.IPv4] != 1 {
-		t.Fatal(err, p.QuarantinedServices())
+	if err := p.Sync(t.Context()); err != nil || len(p.Quarantined()) != 1 {
+		t.Fatal(err, p.Quarantined())
 	}
+	expect(t, p.metrics, 1, "svcproxy_quarantined_services", "IPv4")
 	src.snap = &rules.Snapshot{Services: []*rules.Service{svcs[0], svcs[2]}}
-	if err := p.Sync(t.Context()); err != nil || p.QuarantinedServices()[rules.IPv4] != 0 {
-		t.Error(err, p.QuarantinedServices())
+	if err := p.Sync(t.Context()); err != nil || len(p.Quarantined()) != 0 {
+		t.Error(err, p.Quarantined())
 	}
+	expect(t, p.metrics, 0, "svcproxy_quarantined_services", "IPv4")
 	inKernel(t, k, src.snap.Services)
 }
 
