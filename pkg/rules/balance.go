@@ -81,12 +81,9 @@ func (b *balancing) add(name string, rules []Rule) string {
 	return name
 }
 
+// stickyName is the name of the chain for the affinity of a bucket.
 func (b *balancing) stickyName(bucket int) string {
-	prefix := prefixSticky
-	if b.local {
-		prefix = prefixStickyLocal
-	}
-	return fmt.Sprintf("%s%s-%02X", prefix, b.port.hash, bucket)
+	return fmt.Sprintf("%ss%02X", b.port.policyChain(b.local), bucket)
 }
 
 // sticky sends clients back to the endpoint that they came to before.

@@ -43,9 +43,9 @@ type shared struct {
 }
 
 var sharedChains = []shared{
-	{Nat, chainServices, treeServices, func(s *serviceRules) []Rule { return s.natServices },
+	{Nat, chainServices, treeByIP, func(s *serviceRules) []Rule { return s.natServices },
 		func(b *Builder, _ *Snapshot) []Rule { return toNodePorts(&b.cfg, &b.node) }},
-	{Nat, chainNodePorts, treeNodePorts, func(s *serviceRules) []Rule { return s.natNodePorts }, nil},
+	{Nat, chainNodePorts, treeByNodePort, func(s *serviceRules) []Rule { return s.natNodePorts }, nil},
 	{Filter, chainServices, treeServices, func(s *serviceRules) []Rule { return s.filterServices },
 		func(b *Builder, snap *Snapshot) []Rule { return refuseServiceNetwork(&b.cfg, snap.ServiceCIDRs) }},
 	{Filter, chainExternalServices, treeExternal, func(s *serviceRules) []Rule { return s.externalServices }, nil},

@@ -75,7 +75,7 @@ func TestTreesStayFlat(t *testing.T) {
 				for _, a := range addrsOf(f, test.n, test.place) {
 					rules = append(rules, toAddr(a, 80))
 				}
-				chains := dispatch(&Config{Family: f}, chainServices, treeServices, rules, nil)
+				chains := dispatch(&Config{Family: f}, chainServices, treeByIP, rules, nil)
 				depth, longest, found := measure(t, chains, chainServices, 0)
 				if depth > test.depth || longest > test.longest || found != test.n {
 					t.Errorf("%d rules: depth %d, longest chain %d, %d found; want at most %d, %d, and all", test.n, depth, longest, found, test.depth, test.longest)
@@ -95,7 +95,7 @@ func TestTreeIsNeverTooDeep(t *testing.T) {
 			rules = append(rules, toAddr(netip.AddrFrom16(b), uint16(len(rules))))
 		}
 	}
-	chains := dispatch(&Config{Family: IPv6}, chainServices, treeServices, rules, nil)
+	chains := dispatch(&Config{Family: IPv6}, chainServices, treeByIP, rules, nil)
 	depth, _, found := measure(t, chains, chainServices, 0)
 	if depth > maxTreeDepth || found != len(rules) {
 		t.Errorf("depth %d, %d of %d rules found", depth, found, len(rules))
@@ -109,7 +109,7 @@ func TestPortTrees(t *testing.T) {
 		rules = append(rules, toAddr(netip.MustParseAddr("10.96.0.1"), uint16(30000+port)))
 		rules = append(rules, Rule{Protocol: UDP, DstPort: Port(uint16(30000 + port))}.to(Accept))
 	}
-	chains := dispatch(&Config{Family: IPv4}, chainServices, treeServices, rules, nil)
+	chains := dispatch(&Config{Family: IPv4}, chainServices, treeByIP, rules, nil)
 	depth, longest, found := measure(t, chains, chainServices, 0)
 	if depth > 4 || longest > 16 || found != len(rules) {
 		t.Errorf("depth %d, longest chain %d, %d of %d rules found", depth, longest, found, len(rules))
@@ -130,13 +130,13 @@ func TestTreeFindsWhatTheListFinds(t *testing.T) {
 				r.Comment = fmt.Sprint(i)
 				rules = append(rules, r)
 			}
-			chains := dispatch(cfg, chainServices, treeServices, rules, nil)
+			chains := dispatch(cfg, chainServices, treeByIP, rules, nil)
 			for _, r := range rules {
 				if got, want := matching(chains, chainServices, r), matching([]*Chain{{Name: "list", Rules: rules}}, "list", r); !slices.Equal(got, want) {
 					t.Fatalf("a packet to %s finds %v, want %v", r.Dst.Prefix, got, want)
 				}
 			}
-			fewer := dispatch(cfg, chainServices, treeServices, rules[1:], nil)
+			fewer := dispatch(cfg, chainServices, treeByIP, rules[1:], nil)
 			tx := changes(&Table{Nat, sortedChains(chains)}, &Table{Nat, sortedChains(fewer)})
 			// A leaf, its parent, one that now begins with another prefix, and what a
 			// leaf was divided into before: however many rules there are.

@@ -30,15 +30,20 @@ const (
 	prefixExternal = "KUBE-EXT-" // traffic from outside the cluster
 	prefixFirewall = "KUBE-FW-"  // load balancer source ranges
 	prefixEndpoint = "KUBE-SEP-" // one endpoint
-
-	prefixSticky      = "KUBE-SVS-" // session affinity of one bucket of KUBE-SVC
-	prefixStickyLocal = "KUBE-SLS-" // the same of KUBE-SVL
 )
 
 // The prefixes of the chains that a long list is divided into: see dispatch.go.
+//
+// A kube-proxy that comes after svcproxy removes every chain of nat with one of the
+// five prefixes above that it does not know, and no others; it cannot remove one that
+// a chain which it leaves still leads to, and then it writes nothing at all. So all
+// chains of nat that it has no name for begin with these prefixes.
 const (
-	treeServices  = "KUBE-SERVICES-"  // nat and filter
-	treeNodePorts = "KUBE-NODEPORTS-" // nat and filter
+	treeByIP       = prefixService + "IP-"    // nat, of KUBE-SERVICES
+	treeByNodePort = prefixExternal + "PORT-" // nat, of KUBE-NODEPORTS
+
+	treeServices  = "KUBE-SERVICES-"  // filter
+	treeNodePorts = "KUBE-NODEPORTS-" // filter
 	treeExternal  = "KUBE-EXTERNAL-"  // filter, of KUBE-EXTERNAL-SERVICES
 	treeFirewall  = "KUBE-PFW-"       // filter, of KUBE-PROXY-FIREWALL
 )
@@ -85,8 +90,7 @@ func Owned(table TableName, chain string) bool {
 		case chainServices, chainNodePorts, chainPostrouting, chainMarkMasq, chainCanary:
 			return true
 		}
-		return hasAnyPrefix(chain, prefixService, prefixLocal, prefixExternal, prefixFirewall, prefixEndpoint,
-			prefixSticky, prefixStickyLocal, treeServices, treeNodePorts)
+		return hasAnyPrefix(chain, prefixService, prefixLocal, prefixExternal, prefixFirewall, prefixEndpoint)
 	case Filter:
 		switch chain {
 		case chainServices, chainNodePorts, chainForward, chainExternalServices, chainProxyFirewall, chainKubeFirewall, chainCanary, ProbeChain:

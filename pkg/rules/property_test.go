@@ -88,12 +88,26 @@ func checkTable(t *rapid.T, table *Table, jumps []Jump, fixed *Table) {
 		switch empty := len(c.Rules) == 0 && fixed.Chain(c.Name) == nil; {
 		case len(c.Name) > 28:
 			t.Fatalf("%s: %s: the name is too long", table.Name, c.Name)
+		case table.Name == Nat && !kubeProxyKnows(c.Name):
+			t.Fatalf("nat: kube-proxy would neither write %s nor remove it", c.Name)
 		case !reached[c.Name] && (fixed.Chain(c.Name) == nil || c.Name != chainNodePorts):
 			t.Fatalf("%s: nothing leads to %s", table.Name, c.Name)
 		case empty:
 			t.Fatalf("%s: %s is empty", table.Name, c.Name)
 		}
 	}
+}
+
+// kubeProxyKnows reports whether kube-proxy writes a chain of nat by that name, or
+// takes it for an old one of a Service's and removes it. Chains that it leaves and that
+// lead to one it wants to remove would keep it from writing anything.
+func kubeProxyKnows(chain string) bool {
+	switch chain {
+	case "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ":
+		return true
+	}
+	return slices.ContainsFunc([]string{"KUBE-SVC-", "KUBE-SVL-", "KUBE-FW-", "KUBE-SEP-", "KUBE-EXT-"},
+		func(prefix string) bool { return strings.HasPrefix(chain, prefix) })
 }
 
 // The kernel's state after any changes, in whatever parts they are written, is
