@@ -20,7 +20,8 @@ type damage struct {
 func damages(k *Tables) []damage {
 	ipt := k.tools.command
 	shell := func(script string) []string { return []string{"sh", "-ec", script} }
-	const firewall = " FORWARD -m comment --comment 'kubernetes load balancer firewall' -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL"
+	const firewall = " FORWARD -m conntrack --ctstate NEW -m comment --comment 'kubernetes load balancer firewall' -j KUBE-PROXY-FIREWALL"
+	const otherwise = " FORWARD -m comment --comment 'kubernetes load balancer firewall' -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL"
 	all := []damage{
 		{"flush of nat", []string{ipt, "-t", "nat", "-F"}, "nat chain_changed, nat jump_missing"},
 		{"flush of filter", []string{ipt, "-F"}, "filter chain_changed, filter jump_missing"},
@@ -33,8 +34,9 @@ func damages(k *Tables) []damage {
 		{"a DROP before the jumps", []string{ipt, "-I", "FORWARD", "-j", "DROP"}, "filter jump_behind"},
 		{"a REJECT with a comment before the jumps", []string{ipt, "-I", "INPUT", "-m", "comment", "--comment", "closed", "-j", "REJECT"}, "filter jump_behind"},
 		{"a jump moved behind an ACCEPT", shell(ipt + " -A FORWARD -j ACCEPT; " + ipt + " -D" + firewall + "; " + ipt + " -A" + firewall), "filter jump_behind"},
+		{"a jump moved so, its matches in another order", shell(ipt + " -A FORWARD -j ACCEPT; " + ipt + " -D" + firewall + "; " + ipt + " -A" + otherwise), "filter jump_behind"},
 		{"a rule of an administrator before the jumps", []string{ipt, "-I", "FORWARD", "-p", "tcp", "--dport", "22", "-j", "ACCEPT"}, ""},
-		{"a jump twice", shell(ipt + " -I" + firewall), ""},
+		{"a jump twice", shell(ipt + " -I" + firewall + "; " + ipt + " -I" + otherwise), ""},
 		{"a chain of our name", []string{ipt, "-t", "nat", "-N", "KUBE-SVC-NOBODYS"}, "nat chain_stale"},
 		{"a policy, and a chain of others", shell(ipt + " -P FORWARD DROP; " + ipt + " -N MINE; " + ipt + " -I INPUT -p udp -j MINE"), ""},
 		{"a whole table by restore", shell("printf '*nat\\n:MINE - [0:0]\\n-A PREROUTING -p tcp -j MINE\\nCOMMIT\\n' | " + k.tools.restore), "nat chain_missing, nat jump_missing"},

@@ -126,10 +126,13 @@ func (t *Tables) apply(ctx context.Context, plan *rules.Plan) (commits int, err 
 
 // remove removes a jump: the first that is like it.
 func (t *Tables) remove(j *rules.Jump) error {
-	if err := t.jumps.Delete(string(j.Table), j.Chain, j.Rule.Args(t.family)...); err != nil {
-		return fmt.Errorf("delete the jump from %s %s to %s: %w", j.Table, j.Chain, j.Rule.Target.Name, err)
+	var err error
+	for _, args := range j.Rule.Spellings(t.family) {
+		if err = t.jumps.Delete(string(j.Table), j.Chain, args...); err == nil {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("delete the jump from %s %s to %s: %w", j.Table, j.Chain, j.Rule.Target.Name, err)
 }
 
 // insert inserts a jump unless somebody was faster. A rule that iptables does not

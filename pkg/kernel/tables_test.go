@@ -206,3 +206,25 @@ func TestDetectFollowsTheHost(t *testing.T) {
 		})
 	}
 }
+
+// iptables finds a rule only by its matches in their order, and who wrote a jump may
+// have had another one.
+func TestCleanupDeletesJumpsHoweverTheyAreSpelled(t *testing.T) {
+	onEach(t, func(t *testing.T, k *Tables) {
+		if err := k.Apply(context.Background(), rules.NewPlan(read(t, k), want(k), 0)); err != nil {
+			t.Fatal(err)
+		}
+		for _, order := range []string{
+			"-m conntrack --ctstate NEW -m comment --comment portals",
+			"-m comment --comment portals -m conntrack --ctstate NEW",
+		} {
+			kerneltest.Run(t, "", k.tools.command, strings.Fields("-I FORWARD "+order+" -j KUBE-SERVICES")...)
+		}
+		if err := k.cleanup(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if left := kerneltest.Run(t, "", k.tools.command, "-S", "FORWARD"); strings.Contains(left, "KUBE-") {
+			t.Errorf("left:\n%s", left)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package rules
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,7 +42,7 @@ func appendTransaction(b []byte, f Family, tx *Transaction) []byte {
 	}
 	for _, j := range tx.Jumps {
 		b = append(append(b, "-I "...), j.Chain...)
-		b = append(appendSpec(b, f, &j.Rule), '\n')
+		b = append(appendJump(b, f, &j.Rule), '\n')
 	}
 	for _, c := range tx.Write {
 		for i := range c.Rules {
@@ -60,11 +61,32 @@ func appendDeclaration(b []byte, chain string) []byte {
 	return append(b, " - [0:0]\n"...)
 }
 
-// Args returns the rule's specification as arguments for an iptables command,
-// without the command and the chain.
+// Args returns the specification of a jump from a built-in chain as arguments for
+// an iptables command, without the command and the chain.
 func (r *Rule) Args(f Family) []string {
-	args, _ := tokenize(string(appendSpec(nil, f, r)))
+	args, _ := tokenize(string(appendJump(nil, f, r)))
 	return args
+}
+
+// Spellings returns all ways to give such a jump as arguments, Args first: iptables
+// finds a rule only if its matches have the order in which it was made.
+func (r *Rule) Spellings(f Family) [][]string {
+	args := r.Args(f)
+	if other, _ := tokenize(string(appendSpec(nil, f, r))); !slices.Equal(other, args) {
+		return [][]string{args, other}
+	}
+	return [][]string{args}
+}
+
+// appendJump appends the specification of a jump from a built-in chain, with the
+// connection states before the comment, as kube-proxy writes it: so it finds ours in
+// place, and can delete them.
+func appendJump(b []byte, f Family, r *Rule) []byte {
+	x := r.Rare()
+	b = appendState(b, x.State)
+	x.State = StateMatch{}
+	rest := r.With(x)
+	return appendSpec(b, f, &rest)
 }
 
 // String returns the specification as iptables-save would print it. It is
@@ -140,10 +162,7 @@ func appendMatches(b []byte, r *Rule, x *Rare) []byte {
 	if r.DstLocal {
 		b = append(b, " --dst-type LOCAL"...)
 	}
-	if x.State.States != 0 {
-		b = append(appendNot(append(b, " -m conntrack"...), x.State.Not), " --ctstate "...)
-		b = append(b, x.State.States.String()...)
-	}
+	b = appendState(b, x.State)
 	if x.Mark.Mask != 0 {
 		b = append(appendNot(append(b, " -m mark"...), x.Mark.Not), " --mark "...)
 		b = appendHex(b, x.Mark.Value)
@@ -156,6 +175,14 @@ func appendMatches(b []byte, r *Rule, x *Rare) []byte {
 		b = appendProbability(b, r.Statistic)
 	}
 	return appendRecent(b, x.Recent)
+}
+
+func appendState(b []byte, m StateMatch) []byte {
+	if m.States == 0 {
+		return b
+	}
+	b = append(appendNot(append(b, " -m conntrack"...), m.Not), " --ctstate "...)
+	return append(b, m.States.String()...)
 }
 
 // appendProbability writes kube-proxy's ten digits of 1/n where they read back as
