@@ -12,9 +12,9 @@ import (
 )
 
 // Cleanup removes everything of a service proxy, from whichever backend holds
-// it, and nothing else; what it shares with kubelet stays. Running it twice does no harm. If somebody else's rule
-// leads into one of our chains, that chain stays, empty, and the error names the
-// rule.
+// it, the tables of kube-proxy's nftables mode, and nothing else; what it shares with
+// kubelet stays. Running it twice does no harm. If somebody else's rule leads into one
+// of our chains, that chain stays, empty, and the error names the rule.
 func Cleanup(ctx context.Context, families []rules.Family) error {
 	var errs []error
 	for _, b := range []Backend{NFT, Legacy} {
@@ -35,6 +35,11 @@ func Cleanup(ctx context.Context, families []rules.Family) error {
 			if err := t.cleanup(ctx); err != nil {
 				errs = append(errs, fmt.Errorf("clean up %s (%s): %w", f, b, err))
 			}
+		}
+	}
+	for _, f := range families {
+		if _, err := RemoveNFTablesMode(f); err != nil {
+			errs = append(errs, fmt.Errorf("clean up %s: %w", f, err))
 		}
 	}
 	return errors.Join(errs...)

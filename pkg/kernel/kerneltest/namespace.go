@@ -21,14 +21,14 @@ func Enter(t testing.TB) {
 	t.Helper()
 	NeedRoot(t)
 	if _, err := exec.LookPath("iptables-nft"); err != nil {
-		refuse(t, "iptables is not installed")
+		Refuse(t, "iptables is not installed")
 	}
 	// The thread is never given back: it ends with the goroutine, and the
 	// namespace with it.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		refuse(t, "no network namespace: "+err.Error())
+		Refuse(t, "no network namespace: "+err.Error())
 	}
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock"))
 	Run(t, "", "ip", "link", "set", "lo", "up")
@@ -38,7 +38,7 @@ func Enter(t testing.TB) {
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		refuse(t, "needs root, to make network namespaces")
+		Refuse(t, "needs root, to make network namespaces")
 	}
 }
 
@@ -98,7 +98,9 @@ func Beside(t testing.TB, f func()) <-chan struct{} {
 	return done
 }
 
-func refuse(t testing.TB, reason string) {
+// Refuse ends a test that lacks something: skipped, or failed if the environment says
+// that kernel tests are required.
+func Refuse(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("SVCPROXY_TEST_REQUIRE_KERNEL") != "" {
 		t.Fatal(reason)
