@@ -136,18 +136,26 @@ func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tab
 	if table, chain, rule, ok := rules.InvalidDropped(out.Config); ok {
 		out.Dropped = func(ctx context.Context) (uint64, error) { return tables.Packets(ctx, table, chain, rule) }
 	}
-	if out.Config.OnLocalhost() {
-		out.Ready = func(inForce rules.Config) error {
-			if !inForce.OnLocalhost() {
-				return errors.New("node ports are closed on localhost: the kernel lacks what guards them")
-			}
-			if err := kernel.Ensure([]kernel.Sysctl{kernel.RouteLocalnet}); err != nil {
-				return fmt.Errorf("node ports are closed on localhost: %w; run svcproxy --init-only before, or give --iptables-localhost-nodeports=false", err)
-			}
-			return nil
-		}
+	onLocalhost := out.Config.OnLocalhost()
+	out.Ready = func(inForce rules.Config) error {
+		return errors.Join(removeNFTablesMode(ctx, f), openLocalhost(onLocalhost, inForce.OnLocalhost()))
 	}
 	return out
+}
+
+// openLocalhost has the kernel route what is for node ports on localhost, if they are
+// asked for and their guard is in force.
+func openLocalhost(asked, guarded bool) error {
+	switch {
+	case !asked:
+		return nil
+	case !guarded:
+		return errors.New("node ports are closed on localhost: the kernel lacks what guards them")
+	}
+	if err := kernel.Ensure([]kernel.Sysctl{kernel.RouteLocalnet}); err != nil {
+		return fmt.Errorf("node ports are closed on localhost: %w; run svcproxy --init-only before, or give --iptables-localhost-nodeports=false", err)
+	}
+	return nil
 }
 
 // proxy makes what syncs. m may be nil, and event: nobody asks, nobody is told.
@@ -183,6 +191,10 @@ func saveMemory() {
 func (o *options) runProxy(ctx context.Context) error {
 	ctx, cancel := o.untilReconfigured(ctx)
 	defer cancel()
+	if err := o.await(ctx, proxy.Listener{Flag: "healthz-bind-address", Address: o.settings.HealthzBindAddress},
+		proxy.Listener{Flag: "metrics-bind-address", Address: o.settings.MetricsBindAddress}); err != nil {
+		return err
+	}
 	m := proxy.NewMetrics(version)
 	recorder, err := o.recorder(ctx, m)
 	if err != nil {
@@ -225,7 +237,7 @@ func (o *options) runProxy(ctx context.Context) error {
 func serve(ctx context.Context, flag, address string, h http.Handler) (stop func(), err error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("--%s: %w; does another service proxy run here?", flag, err)
+		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second}
 	go func() {
@@ -238,6 +250,9 @@ func serve(ctx context.Context, flag, address string, h http.Handler) (stop func
 
 // runOnce syncs once.
 func (o *options) runOnce(ctx context.Context) error {
+	if err := o.await(ctx); err != nil {
+		return err
+	}
 	p, src, err := o.proxy(ctx, nil, nil)
 	if err != nil {
 		return err
@@ -274,5 +289,6 @@ func (o *options) runInit() error {
 
 // runCleanup removes what a service proxy left, on whichever backend it is.
 func (o *options) runCleanup(ctx context.Context) error {
+	o.warnOfOthers(ctx)
 	return kernel.Cleanup(ctx, o.families)
 }
