@@ -34,10 +34,10 @@ conformance: ## Write docs/conformance.md from the results of make e2e
 	go run ./hack/e2e/report $${XDG_CACHE_HOME:-$$HOME/.cache}/svcproxy/e2e-results >docs/conformance.md.new
 	mv docs/conformance.md.new docs/conformance.md
 
-API = etcd kube-apiserver kube-controller-manager
+API = etcd kube-apiserver kube-controller-manager kube-proxy
 
-test-api: need ## The tests against a real API server (root; the first time it builds Kubernetes, in minutes)
-	bin=$$(hack/kubernetes/build.sh $(API)) && SVCPROXY_TEST_API_BIN=$$bin go test -count=1 ./hack/api
+test-api: need ## The tests against a real API server and kube-proxy (root; the first time it builds Kubernetes, in minutes)
+	bin=$$(hack/kubernetes/build.sh $(API)) && SVCPROXY_TEST_API_BIN=$$bin go test -count=1 -timeout 20m ./hack/api
 
 BENCH = $(if $(QUICK),-quick,-docs docs)
 

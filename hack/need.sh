@@ -27,6 +27,7 @@ case ${1:-test} in
 test)
 	need ip iproute2
 	need iptables-nft-restore iptables
+	need nft nftables
 	need nginx nginx-light
 	need tcpdump tcpdump
 	need conntrack conntrack

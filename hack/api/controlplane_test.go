@@ -58,7 +58,7 @@ func newControlPlane(t *testing.T, bin string) *controlPlane {
 func (c *controlPlane) startAPIServer() {
 	c.t.Helper()
 	key := filepath.Join(c.dir, "key.pem")
-	c.api = c.start("kube-apiserver", "--allow-privileged", "--etcd-servers", etcdURL, "--bind-address", "127.0.0.1", "--secure-port", "6443",
+	c.api = c.start("kube-apiserver", "--allow-privileged", "--etcd-servers", etcdURL, "--bind-address", "0.0.0.0", "--secure-port", "6443",
 		"--advertise-address", "127.0.0.1", "--cert-dir", filepath.Join(c.dir, "certs"), "--token-auth-file", filepath.Join(c.dir, "tokens"),
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/108",
 		"--service-account-issuer", "https://svcproxy.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,
@@ -81,10 +81,13 @@ func (c *controlPlane) client(token string) *kubernetes.Clientset {
 }
 
 // kubeconfig returns the path of one for the user of a token.
-func (c *controlPlane) kubeconfig(token string) string {
+func (c *controlPlane) kubeconfig(token string) string { return c.kubeconfigFor(apiURL, token) }
+
+// kubeconfigFor returns the path of one for who reaches the API server by that address.
+func (c *controlPlane) kubeconfigFor(url, token string) string {
 	return c.write(token+".kubeconfig", fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"c",
 "clusters":[{"name":"c","cluster":{"server":%q,"insecure-skip-tls-verify":true}}],"users":[{"name":"u","user":{"token":%q}}],
-"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}]}`, apiURL, token))
+"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}]}`, url, token))
 }
 
 // compact makes etcd forget all that was before now.
@@ -157,6 +160,15 @@ func startProcess(t *testing.T, log, path string, args ...string) *process {
 func (p *process) stop(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s)
 	_ = p.cmd.Wait()
+}
+
+// exit waits for the process to end by itself and returns its exit status; -1 if it
+// had to be killed.
+func (p *process) exit(patience time.Duration) int {
+	kill := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
+	_ = p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
 }
 
 func (p *process) said() string {

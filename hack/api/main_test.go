@@ -1,6 +1,7 @@
 // Package api tests svcproxy with a real API server, etcd and controller
 // manager: what informers see, through every kind of trouble, must end in the
-// rules that a fresh start would write.
+// rules that a fresh start would write. It also has the real kube-proxy and svcproxy
+// take each other's place on a node.
 package api
 
 import (

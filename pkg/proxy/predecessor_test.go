@@ -41,7 +41,11 @@ func TestPredecessorIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.Close() }()
-	free := func() string { l, _ := net.Listen("tcp", "127.0.0.1:0"); defer func() { _ = l.Close() }(); return l.Addr().String() }()
+	free := func() string {
+		l, _ := net.Listen("tcp", "127.0.0.1:0")
+		defer func() { _ = l.Close() }()
+		return l.Addr().String()
+	}()
 	_, port, _ := net.SplitHostPort(health)
 	for _, test := range []struct {
 		name   string
