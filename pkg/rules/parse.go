@@ -88,8 +88,8 @@ func (p *saveParser) chain(name string) *Chain {
 // declare reads ":NAME POLICY [packets:bytes]". A chain that is declared again
 // starts anew, as in a restore.
 func (p *saveParser) declare(decl string) error {
-	fields := strings.Fields(decl)
-	if len(fields) < 2 || len(fields) > 3 {
+	fields := strings.Split(decl, " ")
+	if len(fields) < 2 || len(fields) > 3 || !chainName(fields[0]) {
 		return fmt.Errorf("bad chain declaration %q", decl)
 	}
 	c := p.chain(fields[0])
@@ -100,10 +100,15 @@ func (p *saveParser) declare(decl string) error {
 	return nil
 }
 
+// chainName reports whether the kernel's tools would make a chain of that name.
+func chainName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+}
+
 func (p *saveParser) rule(line string) error {
 	command, rest, _ := strings.Cut(line, " ")
 	name, spec, _ := strings.Cut(rest, " ")
-	if name == "" {
+	if !chainName(name) {
 		return fmt.Errorf("no chain in %q", line)
 	}
 	r, err := parseSpec(spec, p.family)

@@ -96,27 +96,3 @@ func TestParseSaveErrors(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseSave(f *testing.F) {
-	f.Add([]byte("*nat\n:OUTPUT ACCEPT [0:0]\n[1:2] -A OUTPUT -d 10.0.0.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-A\nCOMMIT\n"))
-	f.Add([]byte("*filter\n-I INPUT ! -s ::1 -m statistic --mode random --probability 0.333 -j REJECT --reject-with x\nCOMMIT\n"))
-	f.Add([]byte("*nat\n-A C -m recent --rcheck --seconds 5 --reap --name N --mask 255.255.255.255 --rsource -m comment --comment \"a \\\" b\"\nCOMMIT\n"))
-	f.Add([]byte("*raw\n-A C ! ! ! -p\nCOMMIT\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, family := range Families() {
-			tables, err := ParseSave(text, family)
-			if err != nil {
-				continue
-			}
-			for _, table := range tables {
-				for _, c := range table.Chains {
-					for _, r := range c.Rules {
-						if again, err := parseSpec(string(appendSpec(nil, family, &r)), family); r.Rare().Unparsed == "" && (err != nil || again != r) {
-							t.Fatalf("%s: %+v became %+v, %v", family, r, again, err)
-						}
-					}
-				}
-			}
-		}
-	})
-}

@@ -66,7 +66,7 @@ func parseSpec(spec string, f Family) (Rule, error) {
 	if !p.unknown && p.complete() {
 		return p.rule.With(p.rare), nil
 	}
-	return Rule{}.to(targetOf(words)).With(Rare{Unparsed: strings.TrimSpace(spec)}), nil
+	return Rule{}.to(targetOf(words)).With(Rare{Unparsed: strings.Trim(spec, " ")}), nil
 }
 
 func targetOf(words []string) string {
@@ -94,8 +94,10 @@ func (p *specParser) complete() bool {
 	r, x := &p.rule, &p.rare
 	switch {
 	case r.DstPort != (PortRange{}) && r.Protocol == "",
-		r.Target.Name == DNAT && !r.Target.ToDestination.IsValid(),
-		r.Target.Name == MarkTarget && x.SetMark == (MarkUpdate{}),
+		(r.Target.Name == DNAT) != r.Target.ToDestination.IsValid(),
+		(r.Target.Name == MarkTarget) != (x.SetMark != MarkUpdate{}),
+		r.Target.Name != Reject && p.saw("--reject-with"),
+		r.Target.Name != Masquerade && x.RandomFully,
 		p.saw("--probability") != p.saw("--mode"),
 		(x.Recent.Op == RecentNone) != (x.Recent.List == ""),
 		x.Recent.Op != RecentCheck && (x.Recent.Seconds != 0 || x.Recent.Reap):

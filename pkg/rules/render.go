@@ -121,7 +121,7 @@ func appendSpec(b []byte, f Family, r *Rule) []byte {
 		}
 	}
 	if x.NFAcct != "" {
-		b = append(append(b, " -m nfacct --nfacct-name "...), x.NFAcct...)
+		b = appendWord(append(b, " -m nfacct --nfacct-name "...), x.NFAcct)
 	}
 	return appendTarget(b, f, &r.Target, &x)
 }
@@ -130,7 +130,7 @@ func appendHeader(b []byte, r *Rule, x *Rare) []byte {
 	b = appendAddr(b, " -s ", r.Src)
 	b = appendAddr(b, " -d ", r.Dst)
 	if x.In.Name != "" {
-		b = append(append(appendNot(b, x.In.Not), " -i "...), x.In.Name...)
+		b = appendWord(append(appendNot(b, x.In.Not), " -i "...), x.In.Name)
 	}
 	if r.Protocol != "" {
 		b = append(append(b, " -p "...), r.Protocol...)
@@ -211,7 +211,7 @@ func appendRecent(b []byte, r Recent) []byte {
 			b = append(b, " --reap"...)
 		}
 	}
-	b = append(append(b, " --name "...), r.List...)
+	b = appendWord(append(b, " --name "...), r.List)
 	return append(b, " --rsource"...)
 }
 
@@ -238,7 +238,7 @@ func appendTarget(b []byte, f Family, t *Target, x *Rare) []byte {
 	case Reject:
 		b = append(b, " --reject-with "...)
 		if x.RejectWith != "" {
-			b = append(b, x.RejectWith...)
+			b = appendWord(b, x.RejectWith)
 		} else {
 			b = append(b, defaultReject(f)...)
 		}
@@ -255,6 +255,16 @@ func defaultReject(f Family) string {
 
 func appendHex(b []byte, v uint32) []byte {
 	return strconv.AppendUint(append(b, "0x"...), uint64(v), 16)
+}
+
+// appendWord appends a name, in quotes if it is none that the kernel's tools give.
+func appendWord(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c == '"' || c == '\\' || c == 0x7f {
+			return appendQuoted(b, s)
+		}
+	}
+	return append(b, s...)
 }
 
 // appendQuoted appends s in double quotes so that iptables-restore reads it back
