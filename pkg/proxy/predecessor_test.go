@@ -30,7 +30,7 @@ func says(body string) http.Handler {
 }
 
 func TestPredecessorIsNamed(t *testing.T) {
-	ours := NewHealth(time.Minute)
+	ours := NewHealth(time.Minute, NewMetrics(""))
 	_, other := at(t, http.NotFoundHandler())
 	_, nftables := at(t, says("nftables"))
 	_, mode := at(t, ours.LocalHandler())
