@@ -27,7 +27,8 @@ func damage(t *rapid.T, r *Ruleset) *Ruleset {
 			hurt.Chains = append(hurt.Chains, c)
 		}
 		if rapid.Bool().Draw(t, "stale") {
-			stale := Chain{Name: treeServices + "STALE", Rules: []Rule{Rule{}.to(Return)}[:rapid.IntRange(0, 1).Draw(t, "rules")]}
+			tree := map[TableName]string{Filter: treeServices, Nat: treeByIP}[table.Name]
+			stale := Chain{Name: tree + "STALE", Rules: []Rule{Rule{}.to(Return)}[:rapid.IntRange(0, 1).Draw(t, "rules")]}
 			hurt.Chains = append(hurt.Chains, &stale)
 			if rapid.Bool().Draw(t, "held") {
 				out.Held = append(out.Held, Reference{table.Name, stale.Name, "MINE"})
