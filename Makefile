@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build image demo test test-api cluster cluster-down e2e conformance bench record check clean
+.PHONY: help build image demo test test-api cluster cluster-down e2e conformance bench fuzz record check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ bench: build ## Measure svcproxy beside kube-proxy and write docs/performance.md
 	hack/need.sh bench
 	go build -o bin/bench ./hack/bench
 	bin=$$(hack/kubernetes/build.sh etcd kube-apiserver kube-proxy) && bin/bench -bin "$$bin" $(BENCH)
+
+FUZZTIME ?= 2m
+
+fuzz: ## Fuzz the ways from objects, files and flags to rules, and the parser, for FUZZTIME=2m each
+	for p in $$(go list ./cmd/... ./pkg/...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit; done; done
 
 record: need ## Record anew what the real kube-proxy makes of the test cases, and its configuration (root; the first time it builds kube-proxy)
 	hack/kubernetes/config.sh

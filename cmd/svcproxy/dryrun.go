@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"svcproxy/pkg/rules"
 	"svcproxy/pkg/watch"
@@ -52,7 +54,8 @@ func dump(snap *rules.Snapshot, cfg rules.Config) []byte {
 	if cfg.Family == rules.IPv6 {
 		tool = "ip6tables-restore"
 	}
-	text := fmt.Appendf(nil, "# %s rules of node %s, for %s --noflush\n", cfg.Family, snap.Node.Name, tool)
+	node := strings.Trim(strconv.Quote(snap.Node.Name), `"`) // whatever the name holds, the comment is one line
+	text := fmt.Appendf(nil, "# %s rules of node %s, for %s --noflush\n", cfg.Family, node, tool)
 	plan := rules.NewPlan(&rules.Ruleset{Family: cfg.Family}, rules.Build(snap, cfg), 0)
 	return append(text, rules.RenderPlan(plan)...)
 }
