@@ -21,6 +21,7 @@ type options struct {
 	flags *pflag.FlagSet
 
 	dryRun, once, cleanup, initOnly bool
+	sysctlDir                       string
 	files                           []string
 
 	configFile       string
@@ -48,6 +49,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.once, "once", false, "sync once and exit")
 	fs.BoolVar(&o.cleanup, "cleanup", false, "remove all rules of svcproxy or kube-proxy and exit")
 	fs.BoolVar(&o.initOnly, "init-only", false, "set the node's sysctls, which takes more rights than serving, and exit")
+	fs.StringVar(&o.sysctlDir, "sysctl-dir", kernel.SysctlDir, "`folder` in which --init-only finds the sysctls of net; that of a container's /proc is read-only")
 	fs.StringVar(&o.configFile, "config", "", "`file` with a KubeProxyConfiguration; it takes the place of all flags that write into one, save those of logging. svcproxy ends when it changes")
 	fs.StringVar(&o.writeConfigTo, "write-config-to", "", "write the whole configuration, defaults and flags, to a `file` and exit")
 	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "`name` of this Node, also with --config; empty: the host name")

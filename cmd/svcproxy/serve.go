@@ -284,7 +284,7 @@ func (o *options) runInit() error {
 			settings = append(settings, kernel.RouteLocalnet)
 		}
 	}
-	return kernel.Ensure(settings)
+	return kernel.EnsureIn(o.sysctlDir, settings)
 }
 
 // runCleanup removes what a service proxy left, on whichever backend it is.

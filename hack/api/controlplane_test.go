@@ -58,7 +58,7 @@ func newControlPlane(t *testing.T, bin string) *controlPlane {
 func (c *controlPlane) startAPIServer() {
 	c.t.Helper()
 	key := filepath.Join(c.dir, "key.pem")
-	c.api = c.start("kube-apiserver", "--allow-privileged", "--etcd-servers", etcdURL, "--bind-address", "0.0.0.0", "--secure-port", "6443",
+	c.api = c.start("kube-apiserver", "--etcd-servers", etcdURL, "--bind-address", "0.0.0.0", "--secure-port", "6443",
 		"--advertise-address", "127.0.0.1", "--cert-dir", filepath.Join(c.dir, "certs"), "--token-auth-file", filepath.Join(c.dir, "tokens"),
 		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/108",
 		"--service-account-issuer", "https://svcproxy.test", "--service-account-key-file", key, "--service-account-signing-key-file", key,

@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"time"
 )
 
-const sysctls = "/proc/sys/net/"
+// SysctlDir is where the kernel shows the sysctls of net.
+const SysctlDir = "/proc/sys/net"
 
 // Sysctl is a setting below net. that the node must have.
 type Sysctl struct {
@@ -26,21 +28,25 @@ func (s Sysctl) String() string {
 
 // Ensure sets what is not set yet. It needs no right to write where nothing is to
 // be written. All are tried; the error joins those that failed.
-func Ensure(settings []Sysctl) error {
+func Ensure(settings []Sysctl) error { return EnsureIn(SysctlDir, settings) }
+
+// EnsureIn does the same where the sysctls of net are shown in another folder: the
+// one of a container is read-only.
+func EnsureIn(dir string, settings []Sysctl) error {
 	var errs []error
 	for _, s := range settings {
-		if s.holds() {
+		if s.holds(dir) {
 			continue
 		}
-		if err := os.WriteFile(sysctls+s.Name, []byte(strconv.Itoa(s.Value)), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, s.Name), []byte(strconv.Itoa(s.Value)), 0); err != nil {
 			errs = append(errs, fmt.Errorf("set %s: %w", s, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (s Sysctl) holds() bool {
-	text, err := readSysctl(s.Name)
+func (s Sysctl) holds(dir string) bool {
+	text, err := readSysctl(dir, s.Name)
 	if err != nil {
 		return false
 	}
@@ -99,11 +105,11 @@ var RouteLocalnet = Sysctl{Name: "ipv4/conf/all/route_localnet", Value: 1}
 // ConntrackLiberal reports whether the node tells conntrack to take TCP packets
 // out of window for valid ones. If the sysctl is not there, it does not.
 func ConntrackLiberal() bool {
-	v, err := readSysctl("netfilter/nf_conntrack_tcp_be_liberal")
+	v, err := readSysctl(SysctlDir, "netfilter/nf_conntrack_tcp_be_liberal")
 	return err == nil && v != "0"
 }
 
-func readSysctl(name string) (string, error) {
-	text, err := os.ReadFile(sysctls + name)
+func readSysctl(dir, name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, name))
 	return strings.TrimSpace(string(text)), err
 }
