@@ -84,6 +84,9 @@ func (b *blobs) writing(write func() (int, error)) error {
 }
 
 func (b *blobs) interference() (Interference, error) {
+	if b.seen {
+		return Interference{Seen: true}, nil // until it is read, whatever comes
+	}
 	now, err := b.infos()
 	if err == nil && b.due() {
 		now, err = b.read()
@@ -91,7 +94,7 @@ func (b *blobs) interference() (Interference, error) {
 	if err = cmp.Or(err, b.err); err != nil {
 		return Interference{}, err
 	}
-	b.seen = b.seen || now != b.known
+	b.seen = now != b.known
 	return Interference{Seen: b.seen, Unsure: b.unsure}, nil
 }
 
