@@ -44,7 +44,7 @@ func usedFlags(c *configuration) []configFlag {
 		{"iptables-min-sync-period", "iptables.minSyncPeriod", &tables.MinSyncPeriod, "least time between two syncs"},
 		{"healthz-bind-address", "healthzBindAddress", &c.HealthzBindAddress, "`address` of /healthz and /livez, with or without a port; empty: none"},
 		{"metrics-bind-address", "metricsBindAddress", &c.MetricsBindAddress, "`address` of /metrics, /proxyMode, /healthz and /configz, with or without a port; empty: none"},
-		{"bind-address-hard-fail", "bindAddressHardFail", &c.BindAddressHardFail, "a port that is taken ends the start; it always does"},
+		{"bind-address-hard-fail", "bindAddressHardFail", &c.BindAddressHardFail, "a port that stays taken ends the start; it always does"},
 		{"profiling", "enableProfiling", &c.EnableProfiling, "serve /debug/pprof/ and /debug/flags/v on --metrics-bind-address"},
 		{"oom-score-adj", "oomScoreAdj", c.OOMScoreAdj, "how much sooner than others the kernel ends this process where memory is short, -1000 to 1000"},
 		{"feature-gates", "featureGates", cliflag.NewMapStringBool(&c.FeatureGates), "`NAME=true` or false, with commas between: kube-proxy's feature gates, of which AllowServiceExternalIPs and those of client-go and of logging do something"},
