@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -58,12 +60,23 @@ func (n *node) start() error {
 	})
 }
 
-// end removes the node. What goes wrong does so again with the next one, or goes
-// away with the bench.
+// end removes the node, with the commands that its proxy may have left at work:
+// those of one that was given up would take the processors from the next. What goes
+// wrong does so again with the next one, or goes away with the bench.
 func (n *node) end() {
 	n.proxy.stop(killed)
+	n.endCommands()
 	_ = n.remove()
 	_ = os.RemoveAll(n.dir)
+}
+
+func (n *node) endCommands() {
+	pids, _ := exec.Command("ip", "netns", "pids", n.name).Output()
+	for _, word := range strings.Fields(string(pids)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			_ = syscall.Kill(pid, killed)
+		}
+	}
 }
 
 // wake lets the proxy go on and waits until it has caught up.
