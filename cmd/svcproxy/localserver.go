@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/pprof"
 
@@ -12,20 +13,37 @@ import (
 )
 
 // localHandler serves what is for the node itself, on --metrics-bind-address:
-// health, the configuration and, if asked for, what profiles the program.
+// health, the configuration and, if asked for, what profiles the program. The last
+// two are on loopback addresses alone, whatever that address is.
 func (o *options) localHandler(health http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", health)
-	mux.HandleFunc("GET /configz", configz(o.settings.configuration))
+	mux.Handle("GET /configz", onLoopback(configz(o.settings.configuration)))
 	if o.settings.EnableProfiling {
-		addProfiling(mux)
+		debug := http.NewServeMux()
+		addProfiling(debug)
+		mux.Handle("/debug/", onLoopback(debug))
 	}
 	return mux
 }
 
+// onLoopback answers those alone who came to a loopback address: nobody but the
+// node can. Metrics are often opened to the network; what shows the configuration and
+// memory, and can slow the program down, is not meant then.
+func onLoopback(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		to, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+		if to == nil || !to.IP.IsLoopback() {
+			http.Error(w, "served on a loopback address of the node alone", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // configz answers with the configuration in force, as kube-proxy does.
-func configz(c *configuration) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
+func configz(c *configuration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		text, err := json.Marshal(map[string]any{kubeproxy.GroupName: c})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -34,7 +52,7 @@ func configz(c *configuration) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		_, _ = w.Write(text)
-	}
+	})
 }
 
 // addProfiling adds the paths that kube-proxy has with --profiling.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,11 +14,40 @@ import (
 	"svcproxy/pkg/proxy"
 )
 
-// ask sends a request to what serves --metrics-bind-address.
+// ask sends a request to what serves --metrics-bind-address, on loopback.
 func ask(o *options, method, path, body string) *httptest.ResponseRecorder {
+	return askAt(o, "127.0.0.1", method, path, body)
+}
+
+// askAt sends it to an address of the node.
+func askAt(o *options, addr, method, path, body string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	o.localHandler(proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler()).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(addr), Port: 10249}))
+	o.localHandler(proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler()).ServeHTTP(w, r)
 	return w
+}
+
+// Metrics may be open to the network; what tells of the program's inside is not.
+func TestInsidesAreServedOnLoopbackAlone(t *testing.T) {
+	o := configured(t, "--profiling", "--metrics-bind-address=0.0.0.0:10249")
+	for _, r := range []struct {
+		method, path string
+	}{{http.MethodGet, "/configz"}, {http.MethodGet, "/debug/pprof/"}, {http.MethodGet, "/debug/pprof/heap"}, {http.MethodPut, "/debug/flags/v"}} {
+		for _, addr := range []string{"10.250.0.2", "fd00::1", "::ffff:10.250.0.2"} {
+			if w := askAt(o, addr, r.method, r.path, "2"); w.Code != http.StatusForbidden {
+				t.Errorf("%s %s at %s: %d", r.method, r.path, addr, w.Code)
+			}
+		}
+		for _, addr := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1"} {
+			if w := askAt(o, addr, r.method, r.path, "0"); w.Code != http.StatusOK {
+				t.Errorf("%s %s at %s: %d", r.method, r.path, addr, w.Code)
+			}
+		}
+	}
+	if w := askAt(o, "10.250.0.2", http.MethodGet, "/proxyMode", ""); w.Code != http.StatusOK {
+		t.Errorf("/proxyMode at the node's address: %d", w.Code)
+	}
 }
 
 // kube-proxy's /configz is one object under the name of the configuration's group.
