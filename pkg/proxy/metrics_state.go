@@ -32,7 +32,15 @@ func (m *stateMetrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.services, m.problems, m.endpoints, m.rules, m.noLocal, m.drift, m.quarantined, m.nodeLeaves}
 }
 
-func (m *stateMetrics) begin(f rules.Family) { m.quarantined.WithLabelValues(f.String()) }
+// begin has drift of every kind counted from 0, so that the first one is an increase.
+func (m *stateMetrics) begin(f rules.Family) {
+	m.quarantined.WithLabelValues(f.String())
+	for _, t := range rules.Tables() {
+		for _, kind := range rules.DriftKinds() {
+			m.drift.WithLabelValues(f.String(), string(t), string(kind))
+		}
+	}
+}
 
 // snapshot notes what is to be served.
 func (m *Metrics) snapshot(snap *rules.Snapshot) {

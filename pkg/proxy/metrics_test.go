@@ -129,6 +129,10 @@ func (planned) Interference(context.Context) (kernel.Interference, error) {
 
 func TestRecorders(t *testing.T) {
 	m := NewMetrics("v1")
+	m.serves(&Family{Config: rules.Config{Family: rules.IPv4}})
+	for _, kind := range rules.DriftKinds() {
+		expect(t, m, 0, "svcproxy_drift_total", "IPv4", string(kind), "filter")
+	}
 	m.Drift(rules.IPv4, rules.Nat, rules.ChainMissing, 3)
 	m.Drift(rules.IPv4, rules.Nat, rules.ChainMissing, 1)
 	m.quarantined(rules.IPv6, 5)

@@ -15,6 +15,11 @@ const (
 	TableUnreadable DriftKind = "table_unreadable" // rules made by nft are in it that iptables cannot show
 )
 
+// DriftKinds lists all kinds.
+func DriftKinds() []DriftKind {
+	return []DriftKind{ChainMissing, ChainChanged, ChainStale, JumpMissing, JumpBehind, TableUnreadable}
+}
+
 // Drift is one difference between the rules that the kernel has and those wanted.
 type Drift struct {
 	Table   TableName
