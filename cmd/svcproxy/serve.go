@@ -177,7 +177,7 @@ func (o *options) proxy(ctx context.Context, m *proxy.Metrics, event func(proxy.
 // gcPercent has garbage collected earlier than Go's 100 would: after the start
 // nearly all memory is long-lived, a sync makes little garbage, and a node has other
 // uses for it.
-const gcPercent = 25
+const gcPercent = 10
 
 // saveMemory gives back what the start took, which made most garbage.
 func saveMemory() {
