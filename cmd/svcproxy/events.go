@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,25 @@ func telling(r *events.Recorder) func(proxy.ServiceEvent) {
 
 // patience is how long the end waits for its Event.
 const patience = 2 * time.Second
+
+// The flags of the two servers.
+const (
+	healthzFlag = "healthz-bind-address"
+	metricsFlag = "metrics-bind-address"
+)
+
+// notServed has, by the flag of a server, the reason of the Event that it cannot start.
+var notServed = map[string]string{healthzFlag: "FailedToStartProxierHealthcheck", metricsFlag: "FailedToStartMetricServer"}
+
+// tellTaken tells at the Node which servers cannot start, if that is why svcproxy ends.
+func tellTaken(ctx context.Context, e *events.Recorder, why error) {
+	var taken *proxy.TakenError
+	if errors.As(why, &taken) {
+		for _, flag := range taken.Flags {
+			lastWords(ctx, e, notServed[flag], why)
+		}
+	}
+}
 
 // lastWords tells at the Node why svcproxy ends.
 func lastWords(ctx context.Context, e *events.Recorder, reason string, why error) {

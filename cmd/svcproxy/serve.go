@@ -191,13 +191,14 @@ func saveMemory() {
 func (o *options) runProxy(ctx context.Context) error {
 	ctx, cancel := o.untilReconfigured(ctx)
 	defer cancel()
-	if err := o.await(ctx, proxy.Listener{Flag: "healthz-bind-address", Address: o.settings.HealthzBindAddress},
-		proxy.Listener{Flag: "metrics-bind-address", Address: o.settings.MetricsBindAddress}); err != nil {
-		return err
-	}
 	m := proxy.NewMetrics(version)
 	recorder, err := o.recorder(ctx, m)
 	if err != nil {
+		return err
+	}
+	if err := o.await(ctx, proxy.Listener{Flag: healthzFlag, Address: o.settings.HealthzBindAddress},
+		proxy.Listener{Flag: metricsFlag, Address: o.settings.MetricsBindAddress}); err != nil {
+		tellTaken(ctx, recorder, err)
 		return err
 	}
 	p, _, err := o.proxy(ctx, m, telling(recorder))
@@ -212,18 +213,17 @@ func (o *options) runProxy(ctx context.Context) error {
 	}
 	for _, s := range []struct {
 		flag, address string
-		failed        string // the reason of the Event
 		handler       http.Handler
 	}{
-		{"healthz-bind-address", o.settings.HealthzBindAddress, "FailedToStartProxierHealthcheck", p.Health().Handler()},
-		{"metrics-bind-address", o.settings.MetricsBindAddress, "FailedToStartMetricServer", o.localHandler(p.Health().LocalHandler())},
+		{healthzFlag, o.settings.HealthzBindAddress, p.Health().Handler()},
+		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(p.Health().LocalHandler())},
 	} {
 		if s.address == "" {
 			continue
 		}
 		stop, err := serve(ctx, s.flag, s.address, s.handler)
 		if err != nil {
-			lastWords(ctx, recorder, s.failed, err)
+			lastWords(ctx, recorder, notServed[s.flag], err)
 			return err
 		}
 		defer stop()

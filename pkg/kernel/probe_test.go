@@ -62,7 +62,8 @@ func TestATableThatCannotBeUsedIsAnError(t *testing.T) {
 	k := &Tables{family: rules.IPv4, run: func(context.Context, []byte, string, ...string) ([]byte, []byte, int, error) {
 		return nil, []byte("iptables-restore: line 2 failed\n"), 1, nil
 	}}
-	if missing, err := k.Missing(context.Background()); err == nil {
+	p := prober{Tables: k}
+	if missing, err := p.missing(context.Background()); err == nil {
 		t.Errorf("missing: %+v", missing.Infos())
 	}
 }

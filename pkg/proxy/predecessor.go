@@ -65,6 +65,16 @@ func (p *Predecessor) Await(ctx context.Context) error {
 	}
 }
 
+// TakenError says that somebody listens where this proxy is to.
+type TakenError struct {
+	Flags []string // those whose addresses are taken
+	who   string
+}
+
+func (e *TakenError) Error() string {
+	return e.who + "; stop that, or choose another address; a service proxy's rules stay in force and are taken over (docs/migrate.md)"
+}
+
 // find returns what of a predecessor is here as an error, or nil.
 func (p *Predecessor) find(ctx context.Context) error {
 	var found []string
@@ -77,14 +87,15 @@ func (p *Predecessor) find(ctx context.Context) error {
 		return fmt.Errorf("another service proxy runs on this node: %s; two undo each other's rules: stop it, its rules stay in force and are taken over (docs/migrate.md)",
 			strings.Join(found, ", "))
 	}
+	var flags []string
 	for _, l := range p.Listen {
 		if taken(l.Address) {
+			flags = append(flags, l.Flag)
 			found = append(found, fmt.Sprintf("--%s: %s is taken by %s", l.Flag, l.Address, holder(ctx, l.Address)))
 		}
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("%s; stop that, or choose another address; a service proxy's rules stay in force and are taken over (docs/migrate.md)",
-			strings.Join(found, ", "))
+		return &TakenError{flags, strings.Join(found, ", ")}
 	}
 	return nil
 }
