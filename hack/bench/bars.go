@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 // bar is what svcproxy must reach: a value, or its ratio to another of the same
@@ -34,14 +36,14 @@ func bars() []bar {
 	at := size{theSize, 2}
 	out := append(connectBars(), changeBars(at)...)
 	out = append(out,
-		bar{"CPU of one change, nft: at most 1/8 of kube-proxy iptables nft", key{changeCPU, svcproxyNFT, at}, &key{changeCPU, kubeProxyNFT, at}, 1. / 8},
-		bar{"first sync, nft: at most 1/8 of kube-proxy iptables nft", key{firstSync, svcproxyNFT, at}, &key{firstSync, kubeProxyNFT, at}, 1. / 8},
-		bar{"first sync, nft: faster than kube-proxy nftables", key{firstSync, svcproxyNFT, at}, &key{firstSync, kubeProxyNFTables, at}, 1},
-		bar{"first sync, legacy: no slower than kube-proxy iptables legacy", key{firstSync, svcproxyLegacy, at}, &key{firstSync, kubeProxyLegacy, at}, noise},
-		bar{"memory, nft: at most 1/2 of kube-proxy iptables nft", key{memory, svcproxyNFT, at}, &key{memory, kubeProxyNFT, at}, 1. / 2},
-		bar{"memory, nft: at most 1/2 of kube-proxy nftables", key{memory, svcproxyNFT, at}, &key{memory, kubeProxyNFTables, at}, 1. / 2},
-		bar{"memory, legacy: at most 1/2 of kube-proxy iptables legacy", key{memory, svcproxyLegacy, at}, &key{memory, kubeProxyLegacy, at}, 1. / 2})
-	for _, p := range []string{svcproxyNFT, svcproxyLegacy} {
+		bar{"CPU of one change, nft: at most 1/8 of kube-proxy iptables nft", key{changeCPU, proxies.SvcproxyNFT, at}, &key{changeCPU, proxies.KubeProxyNFT, at}, 1. / 8},
+		bar{"first sync, nft: at most 1/8 of kube-proxy iptables nft", key{firstSync, proxies.SvcproxyNFT, at}, &key{firstSync, proxies.KubeProxyNFT, at}, 1. / 8},
+		bar{"first sync, nft: faster than kube-proxy nftables", key{firstSync, proxies.SvcproxyNFT, at}, &key{firstSync, proxies.KubeProxyNFTables, at}, 1},
+		bar{"first sync, legacy: no slower than kube-proxy iptables legacy", key{firstSync, proxies.SvcproxyLegacy, at}, &key{firstSync, proxies.KubeProxyLegacy, at}, noise},
+		bar{"memory, nft: at most 1/2 of kube-proxy iptables nft", key{memory, proxies.SvcproxyNFT, at}, &key{memory, proxies.KubeProxyNFT, at}, 1. / 2},
+		bar{"memory, nft: at most 1/2 of kube-proxy nftables", key{memory, proxies.SvcproxyNFT, at}, &key{memory, proxies.KubeProxyNFTables, at}, 1. / 2},
+		bar{"memory, legacy: at most 1/2 of kube-proxy iptables legacy", key{memory, proxies.SvcproxyLegacy, at}, &key{memory, proxies.KubeProxyLegacy, at}, 1. / 2})
+	for _, p := range []string{proxies.SvcproxyNFT, proxies.SvcproxyLegacy} {
 		out = append(out,
 			bar{"input of one change, " + p + ": under 2 KB", key{changeInput, p, at}, nil, 2047},
 			bar{"restart on a right node, " + p + ": nothing written", key{restartRuns, p, at}, nil, 0},
@@ -53,7 +55,7 @@ func bars() []bar {
 // connectBars say that the number of rules does not matter to a connection.
 func connectBars() []bar {
 	var out []bar
-	for _, p := range []string{svcproxyNFT, svcproxyLegacy} {
+	for _, p := range []string{proxies.SvcproxyNFT, proxies.SvcproxyLegacy} {
 		for _, s := range []size{{theSize, 2}, {30000, 2}} {
 			for _, m := range []measure{connectFirst, connectLast, connectNone} {
 				one := oneService
@@ -62,7 +64,7 @@ func connectBars() []bar {
 				}
 				out = append(out,
 					bar{fmt.Sprintf("%s, %s: at most 1.10 x one Service", m, p), key{m, p, s}, &key{one, p, s}, 1.10},
-					bar{fmt.Sprintf("%s, %s: no slower than kube-proxy nftables", m, p), key{m, p, s}, &key{m, kubeProxyNFTables, s}, noise})
+					bar{fmt.Sprintf("%s, %s: no slower than kube-proxy nftables", m, p), key{m, p, s}, &key{m, proxies.KubeProxyNFTables, s}, noise})
 			}
 		}
 		many := size{1, 1000}
@@ -75,18 +77,18 @@ func changeBars(at size) []bar {
 	of := func(p string, s size) key { return key{change, p, s} }
 	than := func(p string, s size) *key { k := of(p, s); return &k }
 	out := []bar{
-		{"one change, nft: at most 1/8 of kube-proxy iptables nft", of(svcproxyNFT, at), than(kubeProxyNFT, at), 1. / 8},
-		{"one change, nft: at most 1/2 of kube-proxy nftables", of(svcproxyNFT, at), than(kubeProxyNFTables, at), 1. / 2},
-		{"one change, legacy: at most 6/10 of kube-proxy iptables legacy", of(svcproxyLegacy, at), than(kubeProxyLegacy, at), 0.6},
+		{"one change, nft: at most 1/8 of kube-proxy iptables nft", of(proxies.SvcproxyNFT, at), than(proxies.KubeProxyNFT, at), 1. / 8},
+		{"one change, nft: at most 1/2 of kube-proxy nftables", of(proxies.SvcproxyNFT, at), than(proxies.KubeProxyNFTables, at), 1. / 2},
+		{"one change, legacy: at most 6/10 of kube-proxy iptables legacy", of(proxies.SvcproxyLegacy, at), than(proxies.KubeProxyLegacy, at), 0.6},
 	}
-	for _, p := range []string{svcproxyNFT, svcproxyLegacy} {
+	for _, p := range []string{proxies.SvcproxyNFT, proxies.SvcproxyLegacy} {
 		out = append(out, bar{"one change, " + p + ": at most 1.5 x the same lines restored without a proxy", of(p, at), &key{bareRestore, p, at}, 1.5})
 	}
 	for _, n := range []int{100, 1000} {
 		s := size{n, 2}
 		out = append(out,
-			bar{"one change, nft: no slower than kube-proxy nftables", of(svcproxyNFT, s), than(kubeProxyNFTables, s), noise},
-			bar{"one change, legacy: no slower than kube-proxy iptables legacy", of(svcproxyLegacy, s), than(kubeProxyLegacy, s), noise})
+			bar{"one change, nft: no slower than kube-proxy nftables", of(proxies.SvcproxyNFT, s), than(proxies.KubeProxyNFTables, s), noise},
+			bar{"one change, legacy: no slower than kube-proxy iptables legacy", of(proxies.SvcproxyLegacy, s), than(proxies.KubeProxyLegacy, s), noise})
 	}
 	return out
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 // bench is a run: what there is in the namespaces, and what came out so far.
@@ -27,11 +29,10 @@ type bench struct {
 func newBench(ctx context.Context, opts *options, stderr io.Writer) (*bench, error) {
 	b := &bench{opts: opts, stderr: stderr, began: time.Now(), results: results{}, one: map[string]*node{}}
 	most := max(1, slices.Max(append([]int{1}, opts.services...)))
-	control, err := newControlPlane(ctx, opts.bin)
-	if err != nil {
+	var err error
+	if b.objects, err = newObjects(ctx, opts.bin, most); err != nil {
 		return nil, fmt.Errorf("start a control plane: %w", err)
 	}
-	b.objects = &objects{controlPlane: control, ips: clusterIPs(most)}
 	if b.pods, err = listen(); err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func newBench(ctx context.Context, opts *options, stderr io.Writer) (*bench, err
 	if err := b.objects.scale(ctx, 1); err != nil {
 		return nil, err
 	}
-	b.changes, err = control.watchSlice(ctx, sliceName(0, 0))
+	b.changes, err = b.objects.watchSlice(ctx, sliceName(0, 0))
 	return b, err
 }
 
@@ -77,14 +78,14 @@ func (b *bench) run(ctx context.Context) error {
 // stay, to be compared with those of more Services at the same time.
 func (b *bench) learnOne(ctx context.Context) error {
 	for _, name := range b.opts.proxies {
-		n, _, err := b.firstSync(ctx, kindOf(name), 1)
+		n, _, err := b.firstSync(ctx, proxies.KindOf(name), 1)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if err := n.rest(ctx); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		n.proxy.stop(killed)
+		n.proxy.Stop(killed)
 		b.one[name] = n
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"svcproxy/hack/internal/wait"
 )
 
 // gap is the time between two changes: no proxy then waits for its least period.
@@ -21,16 +23,16 @@ func (b *bench) timeChanges(ctx context.Context, s size, nodes []*node) error {
 	for range rounds {
 		for _, n := range nodes {
 			if err := b.turn(ctx, s, n); err != nil {
-				return fmt.Errorf("%s: change an endpoint: %w", n.kind.name, err)
+				return fmt.Errorf("%s: change an endpoint: %w", n.kind.Name, err)
 			}
 			if err := b.timeReplay(ctx, s, n); err != nil {
-				return fmt.Errorf("%s: replay: %w", n.kind.name, err)
+				return fmt.Errorf("%s: replay: %w", n.kind.Name, err)
 			}
 		}
 	}
 	for _, n := range nodes {
-		if r := b.results[key{change, n.kind.name, s}]; r != nil {
-			b.say("%s, %v: one change %.1f ms", n.kind.name, s, 1e3*r.median())
+		if r := b.results[key{change, n.kind.Name, s}]; r != nil {
+			b.say("%s, %v: one change %.1f ms", n.kind.Name, s, 1e3*r.median())
 		}
 	}
 	return nil
@@ -40,11 +42,11 @@ func (b *bench) turn(ctx context.Context, s size, n *node) error {
 	if err := n.wake(ctx); err != nil {
 		return err
 	}
-	defer n.proxy.pause()
+	defer n.proxy.Pause()
 	if _, err := b.timeChange(ctx, s, n, pod(podB)); err != nil {
 		return err
 	}
-	before, err := n.proxy.cpu()
+	before, err := n.proxy.CPU()
 	if err != nil {
 		return err
 	}
@@ -54,16 +56,16 @@ func (b *bench) turn(ctx context.Context, s size, n *node) error {
 			return err
 		}
 		if s.endpoints == 2 {
-			b.results.add(change, n.kind.name, s, took.Seconds())
+			b.results.add(change, n.kind.Name, s, took.Seconds())
 		}
 	}
-	after, err := n.proxy.cpu()
+	after, err := n.proxy.CPU()
 	if err != nil {
 		return err
 	}
-	b.results.add(changeCPU, n.kind.name, s, (after-before).Seconds()/float64(b.opts.changes))
-	rss, err := n.proxy.rss()
-	b.results.add(memory, n.kind.name, s, float64(rss))
+	b.results.add(changeCPU, n.kind.Name, s, (after-before).Seconds()/float64(b.opts.changes))
+	rss, err := n.proxy.RSS()
+	b.results.add(memory, n.kind.Name, s, float64(rss))
 	return err
 }
 
@@ -73,8 +75,8 @@ func (b *bench) turn(ctx context.Context, s size, n *node) error {
 func (b *bench) timeChange(ctx context.Context, s size, n *node, to netip.AddrPort) (time.Duration, error) {
 	if s.endpoints != 2 {
 		_, err := b.setEndpoint(ctx, to)
-		usual := time.Duration(b.results[key{change, n.kind.name, s}].median() * float64(time.Second))
-		return 0, firstError(err, sleep(ctx, b.gap()+2*usual))
+		usual := time.Duration(b.results[key{change, n.kind.Name, s}].median() * float64(time.Second))
+		return 0, firstError(err, wait.Sleep(ctx, b.gap()+2*usual))
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.opts.limit)
 	defer cancel()
@@ -87,9 +89,9 @@ func (b *bench) timeChange(ctx context.Context, s size, n *node, to netip.AddrPo
 	}
 	found := <-seen
 	if found.err != nil {
-		return 0, firstError(n.proxy.alive(), found.err)
+		return 0, firstError(n.proxy.Alive(), found.err)
 	}
-	return found.at.Sub(heard), sleep(ctx, b.gap())
+	return found.at.Sub(heard), wait.Sleep(ctx, b.gap())
 }
 
 // sight is when a connection got to an endpoint.
@@ -103,7 +105,7 @@ func (b *bench) lookFor(ctx context.Context, n *node, to netip.AddrPort) <-chan 
 	seen := make(chan sight, 1)
 	go func() {
 		var found sight
-		found.err = n.do(func() (err error) {
+		found.err = n.Do(func() (err error) {
 			found.at, err = b.pods.await(ctx, service(b.objects.ips[0]), func() time.Duration { return 500 * time.Microsecond },
 				func(p netip.AddrPort) bool { return p == to })
 			return err
@@ -135,7 +137,7 @@ func (b *bench) keepChanges(ctx context.Context, s size, nodes []*node) error {
 	for range rounds {
 		for _, n := range nodes {
 			if err := b.keepChange(ctx, s, n); err != nil {
-				return fmt.Errorf("%s: keep a change: %w", n.kind.name, err)
+				return fmt.Errorf("%s: keep a change: %w", n.kind.Name, err)
 			}
 		}
 	}
@@ -146,7 +148,7 @@ func (b *bench) keepChange(ctx context.Context, s size, n *node) error {
 	if err := firstError(n.wake(ctx), n.rest(ctx)); err != nil {
 		return err
 	}
-	defer n.proxy.pause()
+	defer n.proxy.Pause()
 	if err := n.tools.keep(true); err != nil {
 		return err
 	}
@@ -158,12 +160,12 @@ func (b *bench) keepChange(ctx context.Context, s size, n *node) error {
 		}
 		all, seen, err := n.tools.await(ctx, to.Addr(), b.opts.limit)
 		if err != nil {
-			return firstError(n.proxy.alive(), err)
+			return firstError(n.proxy.Alive(), err)
 		}
 		if s.endpoints != 2 {
-			b.results.add(change, n.kind.name, s, seen.Sub(heard).Seconds())
+			b.results.add(change, n.kind.Name, s, seen.Sub(heard).Seconds())
 		}
-		if err := sleep(ctx, b.gap()); err != nil {
+		if err := wait.Sleep(ctx, b.gap()); err != nil {
 			return err
 		}
 		rest, err := n.tools.take()
@@ -180,8 +182,8 @@ func (b *bench) recordInput(s size, n *node, all []written) {
 	for _, w := range all {
 		bytes += len(w.input)
 	}
-	b.results.add(changeInput, n.kind.name, s, float64(bytes))
-	b.results.add(changeRuns, n.kind.name, s, float64(len(all)))
+	b.results.add(changeInput, n.kind.Name, s, float64(bytes))
+	b.results.add(changeRuns, n.kind.Name, s, float64(len(all)))
 	n.replay = append(n.replay, all)
 }
 
@@ -199,7 +201,7 @@ func (t *tools) await(ctx context.Context, a netip.Addr, patience time.Duration)
 				return all, time.Now(), nil
 			}
 		}
-		if err := sleep(ctx, 500*time.Microsecond); err != nil {
+		if err := wait.Sleep(ctx, 500*time.Microsecond); err != nil {
 			return nil, time.Time{}, err
 		}
 	}

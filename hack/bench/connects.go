@@ -6,6 +6,9 @@ import (
 	"net/netip"
 )
 
+// noProxy is a node without rules, for comparison.
+const noProxy = "none"
+
 // passes is how often each destination has its turn in a round.
 const passes = 4
 
@@ -27,7 +30,7 @@ func (b *bench) timeConnects(ctx context.Context, s size, nodes []*node) error {
 			return err
 		}
 		first, last := firstAndLast(save, b.ips(s))
-		one, name := b.one[n.kind.name], n.kind.name
+		one, name := b.one[n.kind.Name], n.kind.Name
 		all = append(all,
 			destination{connectFirst, n.netns, name, service(first)},
 			destination{connectLast, n.netns, name, service(last)},
@@ -40,7 +43,7 @@ func (b *bench) timeConnects(ctx context.Context, s size, nodes []*node) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			err := d.ns.do(func() error {
+			err := d.ns.Do(func() error {
 				took, err := b.pods.median(d.to, b.opts.connects)
 				b.results.add(d.measure, d.proxy, s, took.Seconds())
 				return err

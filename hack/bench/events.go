@@ -20,9 +20,9 @@ type event struct {
 
 // watchSlice hands out the events of a slice for as long as ctx lasts; the API
 // server ends a watch from time to time.
-func (c *controlPlane) watchSlice(ctx context.Context, name string) (<-chan event, error) {
+func (o *objects) watchSlice(ctx context.Context, name string) (<-chan event, error) {
 	begin := func() (watch.Interface, error) {
-		return c.client.DiscoveryV1().EndpointSlices(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+		return o.client.DiscoveryV1().EndpointSlices(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 	}
 	w, err := begin()
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 // errLimit is the reason to give a proxy up at a size.
@@ -38,7 +40,7 @@ func (b *bench) firstSyncs(ctx context.Context, s size) ([]*node, error) {
 				last[name].end()
 				last[name] = nil
 			}
-			n, took, err := b.measureFirstSync(ctx, kindOf(name), s)
+			n, took, err := b.measureFirstSync(ctx, proxies.KindOf(name), s)
 			if err != nil {
 				return nodes(), fmt.Errorf("%s: %w", name, err)
 			}
@@ -49,7 +51,7 @@ func (b *bench) firstSyncs(ctx context.Context, s size) ([]*node, error) {
 				}
 			}
 			if n != nil {
-				n.proxy.pause()
+				n.proxy.Pause()
 			}
 		}
 	}
@@ -57,30 +59,30 @@ func (b *bench) firstSyncs(ctx context.Context, s size) ([]*node, error) {
 }
 
 // measureFirstSync returns no node if the limit was exceeded.
-func (b *bench) measureFirstSync(ctx context.Context, k kind, s size) (*node, time.Duration, error) {
+func (b *bench) measureFirstSync(ctx context.Context, k proxies.Kind, s size) (*node, time.Duration, error) {
 	n, took, err := b.firstSync(ctx, k, s.services)
 	if errors.Is(err, errLimit) {
-		b.say("%s, %v: first sync > %v", k.name, s, b.opts.limit)
-		b.results.overLimit(k.name, s, b.opts.limit.Seconds())
+		b.say("%s, %v: first sync > %v", k.Name, s, b.opts.limit)
+		b.results.overLimit(k.Name, s, b.opts.limit.Seconds())
 		n.end()
 		return nil, b.opts.limit, nil
 	}
 	if err != nil {
 		return n, took, err
 	}
-	cpu, err := n.proxy.cpu()
+	cpu, err := n.proxy.CPU()
 	if err != nil {
 		return n, took, err
 	}
-	b.say("%s, %v: first sync %v", k.name, s, took.Round(time.Millisecond))
-	b.results.add(firstSync, k.name, s, took.Seconds())
-	b.results.add(firstSyncCPU, k.name, s, cpu.Seconds())
+	b.say("%s, %v: first sync %v", k.Name, s, took.Round(time.Millisecond))
+	b.results.add(firstSync, k.Name, s, took.Seconds())
+	b.results.add(firstSyncCPU, k.Name, s, cpu.Seconds())
 	return n, took, nil
 }
 
 // firstSync starts a proxy on a new node and waits until connections through its
 // Services get somewhere.
-func (b *bench) firstSync(ctx context.Context, k kind, services int) (*node, time.Duration, error) {
+func (b *bench) firstSync(ctx context.Context, k proxies.Kind, services int) (*node, time.Duration, error) {
 	n, err := b.newNode(ctx, k)
 	if err != nil {
 		return nil, 0, err
@@ -93,21 +95,21 @@ func (b *bench) firstSync(ctx context.Context, k kind, services int) (*node, tim
 	}
 	go func() { // who ended will not sync
 		select {
-		case <-n.proxy.ended:
+		case <-n.proxy.Ended():
 			cancel()
 		case <-limited.Done():
 		}
 	}()
 	var done time.Time
-	err = n.do(func() error {
+	err = n.Do(func() error {
 		done, err = b.awaitAll(limited, began, sample(b.objects.ips[:services]))
 		return err
 	})
 	switch {
 	case ctx.Err() != nil:
 		return n, 0, ctx.Err()
-	case n.proxy.alive() != nil:
-		return n, 0, n.proxy.alive()
+	case n.proxy.Alive() != nil:
+		return n, 0, n.proxy.Alive()
 	case limited.Err() != nil:
 		return n, 0, errLimit
 	case err != nil:

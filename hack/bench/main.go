@@ -14,9 +14,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"svcproxy/hack/internal/sandbox"
 )
 
 func main() {
@@ -35,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	work := outside
-	if os.Getenv(insideVariable) != "" {
+	if sandbox.Inside() {
 		work = inside
 	}
 	if err := work(ctx, opts, stdout, stderr); err != nil {
@@ -45,9 +48,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// inside measures and reports, in the namespaces that outside made.
+// scratch is where everything is written while the bench runs. It is in memory,
+// and of the sandbox alone.
+const scratch = "/run/bench"
+
+// outside runs the bench in a sandbox.
+func outside(ctx context.Context, opts *options, stdout, stderr io.Writer) error {
+	err := sandbox.Run(ctx, opts.args, stdout, stderr)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return errors.New("not measured to the end")
+	}
+	return err
+}
+
+// inside measures and reports, in the sandbox.
 func inside(ctx context.Context, opts *options, stdout, stderr io.Writer) error {
-	if err := enterNamespaces(); err != nil {
+	if err := prepare(); err != nil {
 		return err
 	}
 	b, err := newBench(ctx, opts, stderr)
@@ -58,4 +74,19 @@ func inside(ctx context.Context, opts *options, stdout, stderr io.Writer) error 
 		return err
 	}
 	return report(b.results, opts, time.Since(b.began), stdout)
+}
+
+// prepare makes the sandbox a network of control plane and pods.
+func prepare() error {
+	if err := sandbox.Enter(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return err
+	}
+	return sandbox.IP("addr add "+controlIP.String()+"/32 dev lo",
+		// Every pod is here, whatever its address.
+		"route add local "+podNetwork.String()+" dev lo",
+		// A packet to a Service without rules comes here, and is refused at once.
+		"route add local "+serviceNetwork.String()+" dev lo")
 }

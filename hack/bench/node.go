@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"svcproxy/hack/internal/process"
+	"svcproxy/hack/internal/proxies"
 )
 
 const killed = syscall.SIGKILL
@@ -21,27 +25,27 @@ const quiet = 300 * time.Millisecond
 // measured are paused.
 type node struct {
 	*netns
-	kind  kind
+	kind  proxies.Kind
 	dir   string
 	tools *tools
 	opts  *options
 	env   []string
-	proxy *process
+	proxy *process.Process
 
 	kubeconfig string
 	replay     [][]written // what a change wrote, to and fro
 }
 
-func (b *bench) newNode(ctx context.Context, k kind) (*node, error) {
+func (b *bench) newNode(ctx context.Context, k proxies.Kind) (*node, error) {
 	ns, err := b.newNetns(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{netns: ns, kind: k, dir: filepath.Join(scratch, ns.name), opts: b.opts, kubeconfig: b.objects.kubeconfig()}
+	n := &node{netns: ns, kind: k, dir: filepath.Join(scratch, ns.name()), opts: b.opts, kubeconfig: b.objects.kubeconfig}
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if n.tools, err = newTools(n.dir, k.backend); err != nil {
+	if n.tools, err = newTools(n.dir, k.Backend); err != nil {
 		return nil, err
 	}
 	n.env = []string{"XTABLES_LOCKFILE=" + filepath.Join(n.dir, "xtables.lock"), "PATH=" + n.tools.dir + ":" + os.Getenv("PATH")}
@@ -50,12 +54,15 @@ func (b *bench) newNode(ctx context.Context, k kind) (*node, error) {
 
 // start starts the proxy.
 func (n *node) start() error {
-	path, args, err := n.kind.command(n.opts, n.kubeconfig, n.name, n.dir)
+	path, args, err := n.kind.Command(proxies.Node{
+		Svcproxy: n.opts.svcproxy, KubeProxy: filepath.Join(n.opts.bin, "kube-proxy"), Kubeconfig: n.kubeconfig,
+		Name: n.name(), Dir: n.dir, ClusterCIDRs: []netip.Prefix{clusterNetwork}, MinSync: n.opts.minSync,
+	})
 	if err != nil {
 		return err
 	}
-	return n.do(func() error {
-		n.proxy, err = start(filepath.Join(n.dir, "log"), n.env, path, args...)
+	return n.Do(func() error {
+		n.proxy, err = process.Start(filepath.Join(n.dir, "log"), n.env, path, args...)
 		return err
 	})
 }
@@ -64,14 +71,14 @@ func (n *node) start() error {
 // those of one that was given up would take the processors from the next. What goes
 // wrong does so again with the next one, or goes away with the bench.
 func (n *node) end() {
-	n.proxy.stop(killed)
+	n.proxy.Stop(killed)
 	n.endCommands()
-	_ = n.remove()
+	_ = n.Remove()
 	_ = os.RemoveAll(n.dir)
 }
 
 func (n *node) endCommands() {
-	pids, _ := exec.Command("ip", "netns", "pids", n.name).Output()
+	pids, _ := exec.Command("ip", "netns", "pids", n.name()).Output()
 	for _, word := range strings.Fields(string(pids)) {
 		if pid, err := strconv.Atoi(word); err == nil {
 			_ = syscall.Kill(pid, killed)
@@ -81,24 +88,24 @@ func (n *node) endCommands() {
 
 // wake lets the proxy go on and waits until it has caught up.
 func (n *node) wake(ctx context.Context) error {
-	n.proxy.resume()
-	return n.proxy.settled(ctx, quiet, n.opts.limit)
+	n.proxy.Resume()
+	return n.proxy.Settled(ctx, quiet, n.opts.limit)
 }
 
 // rest waits until the proxy could sync at once: waking up it may sync twice, a
 // least period apart.
 func (n *node) rest(ctx context.Context) error {
-	return n.proxy.settled(ctx, 2*n.opts.minSync+quiet, n.opts.limit)
+	return n.proxy.Settled(ctx, 2*n.opts.minSync+quiet, n.opts.limit)
 }
 
 // save prints the nat table.
 func (n *node) save(ctx context.Context) ([]byte, error) {
 	var out []byte
-	err := n.do(func() error {
+	err := n.Do(func() error {
 		cmd := exec.CommandContext(ctx, filepath.Join(n.tools.real, "iptables-save"), "-t", "nat")
 		var err error
 		if out, err = cmd.Output(); err != nil {
-			return fmt.Errorf("iptables-save on %s: %w", n.name, err)
+			return fmt.Errorf("iptables-save on %s: %w", n.name(), err)
 		}
 		return nil
 	})

@@ -4,11 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
+
+	"svcproxy/hack/internal/controlplane"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 const (
@@ -21,10 +26,32 @@ const (
 // objects are those in the API server. Services are only ever added, so that
 // every size is written once, however many proxies read it.
 type objects struct {
-	*controlPlane
-	ips      []netip.Addr // of the Services to come too
-	services int
-	slices   int // of the first Service
+	client     *kubernetes.Clientset
+	kubeconfig string
+	ips        []netip.Addr // of the Services to come too
+	services   int
+	slices     int // of the first Service
+}
+
+// newObjects starts a control plane, which ends with the bench; ips is how many
+// Services there will be at most.
+func newObjects(ctx context.Context, bin string, ips int) (*objects, error) {
+	dir, admin := filepath.Join(scratch, "control-plane"), controlplane.Admin()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	c, err := controlplane.New(controlplane.Config{
+		Bin: bin, Dir: dir, Address: controlIP, ServiceCIDRs: serviceNetwork.String(),
+		Authorization: "AlwaysAllow", Users: []controlplane.User{admin},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Start(ctx); err != nil {
+		return nil, err
+	}
+	client, err := c.Client(admin.Token)
+	return &objects{client: client, kubeconfig: c.Kubeconfig(admin), ips: clusterIPs(ips)}, err
 }
 
 // scale adds Services with two endpoints each, up to n.
@@ -94,13 +121,13 @@ func (o *objects) createSlice(ctx context.Context, service, i int, pods []netip.
 // node creates the Node of a network namespace.
 func (o *objects) node(ctx context.Context, ns *netns) error {
 	nodes := o.client.CoreV1().Nodes()
-	n, err := nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: ns.name}}, metav1.CreateOptions{})
+	n, err := nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: ns.name()}}, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("create Node: %w", err)
 	}
 	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ns.nodeIP.String()}}
 	if _, err := nodes.UpdateStatus(ctx, n, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("give Node %s its address: %w", ns.name, err)
+		return fmt.Errorf("give Node %s its address: %w", ns.name(), err)
 	}
 	return nil
 }

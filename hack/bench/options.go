@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 const help = `bench measures svcproxy beside kube-proxy, in namespaces of its own.
@@ -56,7 +58,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	quick := fs.Bool("quick", false, "1,000 Services and 1,000 endpoints alone, with a shorter least period")
 	services := fs.String("services", "100,1000,5000,10000,30000", "`numbers` of Services with 2 endpoints each")
 	endpoints := fs.String("endpoints", "10,100,1000,5000", "`numbers` of endpoints of one Service; empty: leave that out")
-	proxies := fs.String("proxies", strings.Join(proxyNames(), ","), "`names` of what to measure")
+	proxies := fs.String("proxies", strings.Join(proxies.Names(), ","), "`names` of what to measure")
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each proxy has its turn")
 	fs.IntVar(&o.changes, "changes", 5, "changes of an endpoint in each turn; odd, so that each turn ends as it began")
 	fs.IntVar(&o.connects, "connects", 800, "TCP connections to each destination in each of the 4 passes of a round")
@@ -83,8 +85,8 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 
 func (o *options) check(args int) error {
 	for _, p := range o.proxies {
-		if !slices.Contains(proxyNames(), p) {
-			return fmt.Errorf("-proxies: %q: must be of %s", p, strings.Join(proxyNames(), ", "))
+		if !slices.Contains(proxies.Names(), p) {
+			return fmt.Errorf("-proxies: %q: must be of %s", p, strings.Join(proxies.Names(), ", "))
 		}
 	}
 	switch {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 // panel is one diagram of cost against the number of Services; both axes are
@@ -33,7 +35,7 @@ func plot(r results) []byte {
 	height := legendHeight + (len(panels)+1)/2*panelHeight
 	fmt.Fprintf(&w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", 2*panelWidth, height)
 	fmt.Fprintf(&w, `<rect width="100%%" height="100%%" fill="#fff"/>`+"\n")
-	for i, name := range proxyNames() {
+	for i, name := range proxies.Names() {
 		x := 20 + i*180
 		fmt.Fprintf(&w, `<path d="M%d 18h20" %s/><text x="%d" y="22" font-size="11">%s</text>`+"\n", x-10, stroke(name), x+14, name)
 	}
@@ -49,13 +51,13 @@ func plot(r results) []byte {
 // stroke is the line of a proxy: svcproxy's are thick, legacy is dashed.
 func stroke(name string) string {
 	color := map[string]string{
-		svcproxyNFT: "#0072b2", svcproxyLegacy: "#0072b2", kubeProxyNFT: "#d55e00", kubeProxyLegacy: "#d55e00", kubeProxyNFTables: "#009e73",
+		proxies.SvcproxyNFT: "#0072b2", proxies.SvcproxyLegacy: "#0072b2", proxies.KubeProxyNFT: "#d55e00", proxies.KubeProxyLegacy: "#d55e00", proxies.KubeProxyNFTables: "#009e73",
 	}[name]
-	k, width, dash := kindOf(name), 1.5, ""
-	if k.ours {
+	k, width, dash := proxies.KindOf(name), 1.5, ""
+	if k.Ours {
 		width = 3
 	}
-	if k.backend == "legacy" {
+	if k.Backend == "legacy" {
 		dash = ` stroke-dasharray="6 4"`
 	}
 	return fmt.Sprintf(`fill="none" stroke="%s" stroke-width="%g"%s`, color, width, dash)
@@ -102,7 +104,7 @@ func (p panel) draw(w *bytes.Buffer, r results) {
 			marginLeft, at, plotWidth, marginLeft-6, at+4, math.Pow(10, d))
 	}
 	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">Services</text>`+"\n", marginLeft+plotWidth/2, marginTop+plotHeight+32)
-	for _, name := range proxyNames() {
+	for _, name := range proxies.Names() {
 		p.line(w, r, name, x, y)
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"svcproxy/hack/internal/wait"
 )
 
 // timeReplay restores once more what svcproxy wrote for a change and for the
 // change back, without it: no proxy that writes these lines can be faster.
 func (b *bench) timeReplay(ctx context.Context, s size, n *node) error {
-	if !n.kind.ours {
+	if !n.kind.Ours {
 		return nil
 	}
 	for range b.opts.changes {
@@ -23,10 +25,10 @@ func (b *bench) timeReplay(ctx context.Context, s size, n *node) error {
 			if err != nil {
 				return err
 			}
-			b.results.add(bareRestore, n.kind.name, s, took.Seconds())
+			b.results.add(bareRestore, n.kind.Name, s, took.Seconds())
 			// The kernel still clears up behind a transaction when it is
 			// done, and makes the next one wait for that.
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			if err := wait.Sleep(ctx, 100*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -45,7 +47,7 @@ func (b *bench) timeRestore(ctx context.Context, s size, n *node, all []written,
 	}
 	var done time.Time
 	began := time.Now()
-	err := n.do(func() error {
+	err := n.Do(func() error {
 		for _, w := range all {
 			if err := n.restore(ctx, w); err != nil {
 				return err

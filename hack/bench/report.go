@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"time"
+
+	"svcproxy/hack/internal/machine"
 )
 
 // report prints what came out and, if asked to, writes the document.
@@ -22,7 +21,7 @@ func report(r results, o *options, took time.Duration, stdout io.Writer) error {
 		return err
 	}
 	var doc bytes.Buffer
-	fmt.Fprintf(&doc, document, kubeProxyVersion(o), plotName, o.shown, took.Minutes(), machine(), o.minSync)
+	fmt.Fprintf(&doc, document, machine.KubeProxyVersion(filepath.Join(o.bin, "kube-proxy")), plotName, o.shown, took.Minutes(), machine.Describe(), o.minSync)
 	doc.Write(text.Bytes())
 	if err := os.WriteFile(filepath.Join(o.docs, "performance.md"), doc.Bytes(), 0o644); err != nil {
 		return err
@@ -63,32 +62,3 @@ over the time limit is given up at that size: "> 120".
 ## Figures
 
 `
-
-// machine says what the figures are of.
-func machine() string {
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	cpu := "unknown processor"
-	text, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			cpu = strings.TrimSpace(value)
-			break
-		}
-	}
-	release, _, _ := strings.Cut(strings.TrimSpace(string(kernel)), "-")
-	iptables, _, _ := strings.Cut(versionOf("iptables"), " (")
-	nft, _, _ := strings.Cut(versionOf("nft"), " (")
-	return fmt.Sprintf("%d x %s, Linux %s, %s, %s", runtime.NumCPU(), cpu, release, iptables, nft)
-}
-
-func kubeProxyVersion(o *options) string {
-	return strings.TrimPrefix(versionOf(filepath.Join(o.bin, "kube-proxy")), "Kubernetes ")
-}
-
-func versionOf(program string) string {
-	out, err := exec.Command(program, "--version").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
-}

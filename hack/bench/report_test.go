@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 func TestFirstAndLast(t *testing.T) {
@@ -56,9 +58,9 @@ func figures() results {
 	r := results{}
 	for _, n := range []int{1000, theSize} {
 		s := size{n, 2}
-		for _, p := range proxyNames() {
+		for _, p := range proxies.Names() {
 			value := 100.
-			if kindOf(p).ours {
+			if proxies.KindOf(p).Ours {
 				value = 1
 			}
 			for _, row := range rows() {
@@ -66,11 +68,11 @@ func figures() results {
 				r.add(row.measure, p, s, value+0.5)
 			}
 		}
-		r[key{firstSync, svcproxyNFT, s}] = &series{values: []float64{50, 40, 60}}
+		r[key{firstSync, proxies.SvcproxyNFT, s}] = &series{values: []float64{50, 40, 60}}
 	}
 	big := size{30000, 2}
-	r.overLimit(kubeProxyNFT, big, 120)
-	r.add(firstSync, svcproxyNFT, big, 12)
+	r.overLimit(proxies.KubeProxyNFT, big, 120)
+	r.add(firstSync, proxies.SvcproxyNFT, big, 12)
 	return r
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"svcproxy/hack/internal/wait"
 )
 
 // timeRestarts measures svcproxy's start on a node whose rules are right: until
@@ -12,11 +14,11 @@ import (
 func (b *bench) timeRestarts(ctx context.Context, s size, nodes []*node) error {
 	for range b.opts.rounds {
 		for _, n := range nodes {
-			if !n.kind.ours {
+			if !n.kind.Ours {
 				continue
 			}
 			if err := b.timeRestart(ctx, s, n); err != nil {
-				return fmt.Errorf("%s: restart: %w", n.kind.name, err)
+				return fmt.Errorf("%s: restart: %w", n.kind.Name, err)
 			}
 		}
 	}
@@ -27,7 +29,7 @@ func (b *bench) timeRestart(ctx context.Context, s size, n *node) error {
 	if err := n.wake(ctx); err != nil {
 		return err
 	}
-	n.proxy.stop(syscall.SIGTERM)
+	n.proxy.Stop(syscall.SIGTERM)
 	if err := n.tools.keep(true); err != nil {
 		return err
 	}
@@ -35,9 +37,9 @@ func (b *bench) timeRestart(ctx context.Context, s size, n *node) error {
 	if err := n.start(); err != nil {
 		return err
 	}
-	err := n.do(func() error {
+	err := n.Do(func() error {
 		for !healthy() {
-			if err := firstError(n.proxy.alive(), sleep(ctx, 5*time.Millisecond)); err != nil {
+			if err := firstError(n.proxy.Alive(), wait.Sleep(ctx, 5*time.Millisecond)); err != nil {
 				return err
 			}
 			if time.Since(began) > b.opts.limit {
@@ -49,12 +51,12 @@ func (b *bench) timeRestart(ctx context.Context, s size, n *node) error {
 	if err != nil {
 		return err
 	}
-	b.results.add(restart, n.kind.name, s, time.Since(began).Seconds())
+	b.results.add(restart, n.kind.Name, s, time.Since(began).Seconds())
 	if err := n.rest(ctx); err != nil {
 		return err
 	}
-	n.proxy.pause()
+	n.proxy.Pause()
 	all, err := n.tools.take()
-	b.results.add(restartRuns, n.kind.name, s, float64(len(all)))
+	b.results.add(restartRuns, n.kind.Name, s, float64(len(all)))
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 // row is how a measure is shown.
@@ -94,17 +96,17 @@ func (row row) cell(v, peer *series) string {
 // peer is kube-proxy on the same backend, for svcproxy's figures.
 func (r results) peer(m measure, proxy string, s size) *series {
 	switch proxy {
-	case svcproxyNFT:
-		return r[key{m, kubeProxyNFT, s}]
-	case svcproxyLegacy:
-		return r[key{m, kubeProxyLegacy, s}]
+	case proxies.SvcproxyNFT:
+		return r[key{m, proxies.KubeProxyNFT, s}]
+	case proxies.SvcproxyLegacy:
+		return r[key{m, proxies.KubeProxyLegacy, s}]
 	}
 	return nil
 }
 
 func (r results) proxiesWith(m measure) []string {
 	var out []string
-	for _, p := range append(proxyNames(), noProxy) {
+	for _, p := range append(proxies.Names(), noProxy) {
 		for k := range r {
 			if k.measure == m && k.proxy == p {
 				out = append(out, p)

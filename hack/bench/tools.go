@@ -3,11 +3,12 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"svcproxy/hack/internal/proxies"
 )
 
 // tools is a folder with the commands that a proxy finds first: iptables of one
@@ -25,23 +26,9 @@ func newTools(dir, backend string) (*tools, error) {
 			return nil, err
 		}
 	}
-	links := map[string]string{"nft": "nft"}
-	for _, family := range []string{"iptables", "ip6tables"} {
-		for _, verb := range []string{"", "-save", "-restore"} {
-			links[family+verb] = "xtables-" + backend + "-multi"
-			links[family+"-nft"+verb] = "xtables-nft-multi"
-			links[family+"-legacy"+verb] = "xtables-legacy-multi"
-		}
-	}
-	for name, target := range links {
-		path, err := exec.LookPath(target)
-		if err != nil {
-			return nil, fmt.Errorf("%w (packages iptables and nftables)", err)
-		}
-		for _, d := range []string{t.dir, t.real} {
-			if err := os.Symlink(path, filepath.Join(d, name)); err != nil {
-				return nil, err
-			}
+	for _, d := range []string{t.dir, t.real} {
+		if err := proxies.LinkTools(d, backend); err != nil {
+			return nil, err
 		}
 	}
 	return t, nil
