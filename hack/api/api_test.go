@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +30,7 @@ func TestAgainstARealAPIServer(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	c := newControlPlane(t, bin)
-	admin := &objects{t, c.client(adminToken)}
+	admin := &objects{t, c.admin()}
 	admin.grant(func(*rbacv1.ClusterRole) {})
 	admin.node()
 	for _, test := range []struct {
@@ -48,7 +49,7 @@ func TestAgainstARealAPIServer(t *testing.T) {
 		{"5,000 Services", manyServices},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			o := &objects{t, c.client(adminToken)}
+			o := &objects{t, c.admin()}
 			test.run(&scene{t: t, controlPlane: c, objects: o, daemon: newDaemon(t, c, svcproxy)})
 		})
 	}
@@ -148,11 +149,11 @@ func apiServerRestarted(s *scene) {
 	s.service("restart", clusterIP)
 	s.daemon.has(s.t, rules.IPv4, "default/restart")
 	before := saved(s.t, rules.IPv4)
-	s.api.stop(syscall.SIGKILL)
+	s.API.Stop(syscall.SIGKILL)
 	if saved(s.t, rules.IPv4) != before {
 		s.t.Error("without an API server the rules changed")
 	}
-	s.startAPIServer()
+	s.check(s.StartAPIServer(context.Background()))
 	s.slice("restart", "restart-1", "10.21.1.8")
 	s.daemon.has(s.t, rules.IPv4, "10.21.1.8:8080")
 }
@@ -165,28 +166,26 @@ func eventsMissed(s *scene) {
 	s.slice("stays", "stays-1", "10.21.1.9")
 	s.daemon.has(s.t, rules.IPv4, "10.21.1.9:8080")
 	s.daemon.has(s.t, rules.IPv4, "default/goes")
-	_ = s.daemon.cmd.Process.Signal(syscall.SIGSTOP)
-	s.api.stop(syscall.SIGKILL)
-	s.startAPIServer()
+	s.daemon.Pause()
+	s.restart()
 	s.removeService("goes")
 	s.removeSlice("stays-1")
 	s.slice("stays", "stays-2", "10.21.1.10")
 	s.service("comes", clusterIP)
-	s.compact()
-	s.api.stop(syscall.SIGKILL)
-	s.startAPIServer()
-	_ = s.daemon.cmd.Process.Signal(syscall.SIGCONT)
+	s.check(s.Compact(context.Background()))
+	s.restart()
+	s.daemon.Resume()
 	s.daemon.has(s.t, rules.IPv4, "default/comes")
 	s.daemon.has(s.t, rules.IPv4, "10.21.1.10:8080")
 	s.daemon.hasNot(s.t, rules.IPv4, "default/goes")
-	if said := s.daemon.said(); !strings.Contains(said, "too old resource version") && !strings.Contains(said, "Expired") {
-		s.t.Errorf("the API server never said 410 Gone; svcproxy's log ends:\n%s", s.daemon.tail(20))
+	if said := s.daemon.Said(); !strings.Contains(said, "too old resource version") && !strings.Contains(said, "Expired") {
+		s.t.Errorf("the API server never said 410 Gone; svcproxy's log ends:\n%s", s.daemon.Tail(20))
 	}
 }
 
 func manyServices(s *scene) {
 	const number, writers = 5000, 8
-	s.daemon.stop(syscall.SIGTERM)
+	s.daemon.Stop(syscall.SIGTERM)
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
@@ -212,7 +211,7 @@ func roleIsMinimal(t *testing.T, c *controlPlane, svcproxy string) {
 	// Lists that are streamed by a watch need no verb list, but API servers before
 	// 1.32 have no such thing.
 	t.Setenv("KUBE_FEATURE_WatchListClient", "false")
-	o := &objects{t, c.client(adminToken)}
+	o := &objects{t, c.admin()}
 	var full rbacv1.ClusterRole
 	o.grant(func(r *rbacv1.ClusterRole) { full = *r.DeepCopy() })
 	for i, rule := range full.Rules {
@@ -226,7 +225,7 @@ func roleIsMinimal(t *testing.T, c *controlPlane, svcproxy string) {
 						warnTwice(t, o, d)
 					}
 					eventually(t, patienceForRefusal, "svcproxy says that it may not "+verb+" "+resource, func() bool {
-						said := strings.ReplaceAll(d.said(), `\"`, `"`)
+						said := strings.ReplaceAll(d.Said(), `\"`, `"`)
 						return strings.Contains(said, "cannot "+verb+" resource \""+resource+"\"")
 					})
 				})
@@ -236,8 +235,8 @@ func roleIsMinimal(t *testing.T, c *controlPlane, svcproxy string) {
 	o.grant(func(*rbacv1.ClusterRole) {})
 	d := newDaemon(t, c, svcproxy)
 	d.settled(t, "the whole role")
-	if strings.Contains(d.said(), "forbidden") {
-		t.Errorf("the whole role is not enough:\n%s", d.tail(20))
+	if strings.Contains(d.Said(), "forbidden") {
+		t.Errorf("the whole role is not enough:\n%s", d.Tail(20))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"svcproxy/hack/internal/process"
 	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
 )
@@ -18,15 +19,18 @@ const nodeName = "here"
 
 // daemon is svcproxy at work.
 type daemon struct {
-	*process
+	*process.Process
 	bin, kubeconfig string
 }
 
 // newDaemon starts svcproxy as the user that the manifests make.
 func newDaemon(t *testing.T, c *controlPlane, bin string) *daemon {
 	t.Helper()
-	d := &daemon{bin: bin, kubeconfig: c.kubeconfig(svcproxyToken)}
-	d.process = startProcess(t, filepath.Join(t.TempDir(), "svcproxy.log"), bin, append(d.flags(), "-v=4", "--iptables-min-sync-period=0s")...)
+	d := &daemon{bin: bin, kubeconfig: c.Kubeconfig(svcproxyUser())}
+	var err error
+	d.Process, err = process.Start(filepath.Join(t.TempDir(), "svcproxy.log"), nil, bin, append(d.flags(), "-v=4", "--iptables-min-sync-period=0s")...)
+	c.must(err)
+	t.Cleanup(func() { end(t, d.Process) })
 	return d
 }
 
@@ -46,7 +50,7 @@ func (d *daemon) settled(t *testing.T, what string) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s: the kernel still differs from a fresh load:\n%s\n%s", what, differs, d.tail(10))
+			t.Fatalf("%s: the kernel still differs from a fresh load:\n%s\n%s", what, differs, d.Tail(10))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -35,7 +35,7 @@ func warnTwice(t *testing.T, o *objects, d *daemon) {
 			spec.HealthCheckNodePort = takenPort
 		})
 		eventually(t, 30*time.Second, "the health check port cannot be opened", func() bool {
-			return strings.Count(d.said(), "Not all health checks are answered") >= n
+			return strings.Count(d.Said(), "Not all health checks are answered") >= n
 		})
 		o.removeService("checked")
 		d.hasNot(t, rules.IPv4, "default/checked")
@@ -62,8 +62,8 @@ func eventsAreWritten(s *scene) {
 		e := find(namespace, "checked", "FailedToStartServiceHealthcheck")
 		return e != nil && e.Series != nil && e.Series.Count == 2
 	})
-	if strings.Contains(s.daemon.said(), "Server rejected event") {
-		s.t.Errorf("Events were refused:\n%s", s.daemon.tail(20))
+	if strings.Contains(s.daemon.Said(), "Server rejected event") {
+		s.t.Errorf("Events were refused:\n%s", s.daemon.Tail(20))
 	}
 }
 

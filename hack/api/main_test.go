@@ -5,56 +5,47 @@
 package api
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"testing"
+
+	"svcproxy/hack/internal/sandbox"
 )
 
 // The tests need binaries that take minutes to build, so they run only if this
 // names the folder they are in; "make test-api" builds them and sets it.
 const binVariable = "SVCPROXY_TEST_API_BIN"
 
-// insideVariable marks the process that runs in a network namespace of its own.
-const insideVariable = "SVCPROXY_TEST_API_INSIDE"
-
-// TestMain runs the tests in a network namespace of their own, so that ports are
-// free, and rules nobody else's.
+// TestMain runs the tests in a sandbox, so that ports are free, and rules nobody
+// else's.
 func TestMain(m *testing.M) {
-	if os.Getenv(binVariable) == "" || os.Getenv(insideVariable) != "" {
+	if os.Getenv(binVariable) == "" {
 		os.Exit(m.Run())
 	}
-	os.Exit(runInside())
+	if !sandbox.Inside() {
+		os.Exit(outside())
+	}
+	if err := sandbox.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
 }
 
-func runInside() int {
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `ip link set lo up && exec "$0" "$@"`}, os.Args...)...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "in a network namespace of its own (needs root):", err)
-		return 1
+func outside() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := sandbox.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err == nil {
+		return 0
 	}
-	return 0
-}
-
-// signingKey returns a new key for service account tokens.
-func signingKey(t *testing.T) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+		fmt.Fprintln(os.Stderr, err)
 	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+	return 1
 }

@@ -12,7 +12,7 @@ import (
 
 // manifestsAreAccepted asks the API server what it says to svcproxy's manifests.
 func manifestsAreAccepted(t *testing.T, c *controlPlane) {
-	o := &objects{t, c.client(adminToken)}
+	o := &objects{t, c.admin()}
 	var daemonSet appsv1.DaemonSet
 	var configMap corev1.ConfigMap
 	o.check(yaml.UnmarshalStrict([]byte(o.manifest("daemonset.yaml")[0]), &daemonSet))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +17,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"svcproxy/hack/internal/controlplane"
+	"svcproxy/hack/internal/process"
+	"svcproxy/hack/internal/proxies"
 	"svcproxy/pkg/kernel/kerneltest"
 )
 
@@ -37,11 +39,11 @@ func TestTakeover(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock"))
 			c := newControlPlane(t, bin)
-			o := &objects{t, c.client(adminToken)}
+			o := &objects{t, c.admin()}
 			o.grant(func(*rbacv1.ClusterRole) {})
 			s := &swap{
 				t: t, life: t, surroundings: newSurroundings(t, "svcproxy-takeover-"+backend+"-"), controlPlane: c, objects: o,
-				svcproxy: svcproxy, backend: backend, tools: toolsOf(t, backend),
+				svcproxy: svcproxy, backend: backend, tools: toolsOf(t, backend), logs: t.TempDir(),
 			}
 			s.servePods()
 			s.makeObjects()
@@ -58,6 +60,7 @@ type swap struct {
 	*controlPlane
 	*objects
 	svcproxy, backend string
+	logs              string // a folder for what processes say
 	tools             string // a folder with iptables and its like, of the backend
 	nodePort          netip.AddrPort
 	many              int // Services made so far
@@ -70,16 +73,8 @@ type swap struct {
 func toolsOf(t *testing.T, backend string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, base := range []string{"iptables", "ip6tables"} {
-		for _, suffix := range []string{"", "-save", "-restore"} {
-			path, err := exec.LookPath(base + "-" + backend + suffix)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(path, filepath.Join(dir, base+suffix)); err != nil {
-				t.Fatal(err)
-			}
-		}
+	if err := proxies.LinkTools(dir, backend); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
@@ -194,7 +189,7 @@ func (s *swap) setT(t *testing.T) { s.t, s.objects.t, s.surroundings.t = t, t, t
 
 // toAndFro has the proxies take each other's place under load. Every second time
 // svcproxy is there before kube-proxy has ended, and waits.
-func (s *swap) toAndFro(p *process) *process {
+func (s *swap) toAndFro(p *process.Process) *process.Process {
 	load := startTraffic(s.surroundings, s.routes())
 	for r := range rounds {
 		load.during("round %d: kube-proxy to svcproxy", r)
@@ -204,7 +199,7 @@ func (s *swap) toAndFro(p *process) *process {
 		s.change()
 		s.serves("svcproxy after a change")
 		load.during("round %d: svcproxy to kube-proxy", r)
-		p = s.replace(p, false, func() *process { return s.startKubeProxy("iptables") })
+		p = s.replace(p, false, func() *process.Process { return s.startKubeProxy("iptables") })
 		s.serves("kube-proxy")
 		load.during("round %d: kube-proxy at work", r)
 		s.change()
@@ -229,13 +224,13 @@ func (s *swap) jumpsOnce() {
 
 // replace stops a proxy and starts another, with a change in between, which is for
 // the other to see.
-func (s *swap) replace(old *process, early bool, start func() *process) *process {
-	var next *process
+func (s *swap) replace(old *process.Process, early bool, start func() *process.Process) *process.Process {
+	var next *process.Process
 	if early {
 		next = start()
-		eventually(s.t, patience, "svcproxy waits", func() bool { return strings.Contains(next.said(), "Waiting for another service proxy") })
+		eventually(s.t, patience, "svcproxy waits", func() bool { return strings.Contains(next.Said(), "Waiting for another service proxy") })
 	}
-	old.stop(syscall.SIGTERM)
+	old.Stop(syscall.SIGTERM)
 	s.change()
 	if next == nil {
 		next = start()
@@ -245,24 +240,24 @@ func (s *swap) replace(old *process, early bool, start func() *process) *process
 
 // succeeded fails the test if kube-proxy could not write its rules: it says so in
 // its log alone.
-func (s *swap) succeeded(p *process) {
+func (s *swap) succeeded(p *process.Process) {
 	s.t.Helper()
-	if said := p.said(); strings.Contains(said, "Sync failed") {
+	if said := p.Said(); strings.Contains(said, "Sync failed") {
 		s.t.Errorf("kube-proxy, after svcproxy, cannot write its rules:\n%s", lines(said, "ailed"))
 	}
 }
 
 // refused starts svcproxy beside a kube-proxy that stays.
-func (s *swap) refused(kubeProxy *process) {
+func (s *swap) refused(kubeProxy *process.Process) {
 	load := startTraffic(s.surroundings, s.routes())
 	before := lines(s.saved(), "-A ")
 	p := s.startSvcproxy()
-	if status := p.exit(90 * time.Second); status != 1 {
+	if status := exit(p, 90*time.Second); status != 1 {
 		s.t.Errorf("exit status %d, want 1", status)
 	}
 	for _, word := range []string{"127.0.0.1:10249 answers as a service proxy in mode iptables", "127.0.0.1:10256 answers", "docs/migrate.md"} {
-		if !strings.Contains(p.tail(1), word) {
-			s.t.Errorf("%q is not in its last line:\n%s", word, p.tail(1))
+		if !strings.Contains(p.Tail(1), word) {
+			s.t.Errorf("%q is not in its last line:\n%s", word, p.Tail(1))
 		}
 	}
 	if after := lines(s.saved(), "-A "); after != before {
@@ -274,12 +269,12 @@ func (s *swap) refused(kubeProxy *process) {
 
 // cleanup takes the rules away between the two, by either's --cleanup. Without rules
 // no new connection can be made, but kube-proxy finds nothing in its way.
-func (s *swap) cleanup(p *process) *process {
-	for _, cleaner := range []string{s.svcproxy, filepath.Join(s.controlPlane.bin, "kube-proxy")} {
+func (s *swap) cleanup(p *process.Process) *process.Process {
+	for _, cleaner := range []string{s.svcproxy, s.Program("kube-proxy")} {
 		who := "kube-proxy after " + filepath.Base(cleaner) + " --cleanup"
 		p = s.replace(p, false, s.startSvcproxy)
 		s.serves("svcproxy")
-		p.stop(syscall.SIGTERM)
+		p.Stop(syscall.SIGTERM)
 		s.run(nodeHost, "env", s.path(), cleaner, "--cleanup")
 		if left := lines(s.saved(), "KUBE-"); left != "" {
 			s.t.Errorf("%s has left:\n%s", cleaner, left)
@@ -295,8 +290,8 @@ func (s *swap) cleanup(p *process) *process {
 }
 
 // fromNFTablesMode has svcproxy follow a kube-proxy in its nftables mode.
-func (s *swap) fromNFTablesMode(p *process) {
-	p.stop(syscall.SIGTERM)
+func (s *swap) fromNFTablesMode(p *process.Process) {
+	p.Stop(syscall.SIGTERM)
 	s.run(nodeHost, s.svcproxy, "--cleanup")
 	p = s.startKubeProxy("nftables")
 	eventually(s.t, 60*time.Second, "web answers in nftables mode", func() bool { return s.answers(webIP) })
@@ -309,7 +304,7 @@ func (s *swap) fromNFTablesMode(p *process) {
 	eventually(s.t, 10*time.Second, "kube-proxy's tables are gone", func() bool {
 		return !strings.Contains(s.run(nodeHost, "nft", "list", "tables"), "kube-proxy")
 	})
-	p.stop(syscall.SIGTERM)
+	p.Stop(syscall.SIGTERM)
 }
 
 // change moves endpoints, and has a Service come and another go.
@@ -370,31 +365,37 @@ func (s *swap) savedTable(name string) string {
 }
 
 // start runs a program on the node.
-func (s *swap) start(name string, args ...string) *process {
+func (s *swap) start(name string, args ...string) *process.Process {
 	s.t.Helper()
 	s.started++
-	return startProcess(s.life, filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", name, s.started)), "ip",
+	p, err := process.Start(filepath.Join(s.logs, fmt.Sprintf("%s-%d.log", name, s.started)), nil, "ip",
 		append([]string{"netns", "exec", s.namespace(nodeHost), "env", s.path()}, args...)...)
+	s.objects.check(err)
+	s.life.Cleanup(func() { end(s.life, p) })
+	return p
 }
 
 // path has programs find the backend's iptables.
 func (s *swap) path() string { return "PATH=" + s.tools + ":" + os.Getenv("PATH") }
 
-func (s *swap) flags(token string) []string {
+func (s *swap) flags(u controlplane.User) []string {
+	s.t.Helper()
+	kubeconfig, err := s.KubeconfigAt(addr(apiLink), u)
+	s.objects.check(err)
 	return []string{
-		"--kubeconfig", s.kubeconfigFor("https://"+apiLink+":6443", token), "--hostname-override", nodeName,
+		"--kubeconfig", kubeconfig, "--hostname-override", nodeName,
 		"--cluster-cidr", "10.21.0.0/16", "--conntrack-max-per-core=0", "--conntrack-min=0", "-v=2",
 	}
 }
 
-func (s *swap) startKubeProxy(mode string) *process {
+func (s *swap) startKubeProxy(mode string) *process.Process {
 	s.t.Helper()
-	return s.start("kube-proxy", append([]string{filepath.Join(s.controlPlane.bin, "kube-proxy"), "--proxy-mode", mode}, s.flags(adminToken)...)...)
+	return s.start("kube-proxy", append([]string{s.Program("kube-proxy"), "--proxy-mode", mode}, s.flags(controlplane.Admin())...)...)
 }
 
-func (s *swap) startSvcproxy() *process {
+func (s *swap) startSvcproxy() *process.Process {
 	s.t.Helper()
-	return s.start("svcproxy", append([]string{s.svcproxy, "--iptables-backend=" + s.backend}, s.flags(svcproxyToken)...)...)
+	return s.start("svcproxy", append([]string{s.svcproxy, "--iptables-backend=" + s.backend}, s.flags(svcproxyUser())...)...)
 }
 
 // lines returns those lines of a text that hold one of some words.

@@ -31,7 +31,7 @@ const (
 type Config struct {
 	Bin           string     // folder of the programs, as hack/kubernetes/build.sh prints it
 	Dir           string     // folder for data, keys and logs; it exists
-	Address       netip.Addr // of the API server
+	Address       netip.Addr // of the API server, which listens on all IPv4 addresses
 	ServiceCIDRs  string     // as --service-cluster-ip-range takes them
 	Authorization string     // as --authorization-mode takes it
 	Users         []User
@@ -67,7 +67,7 @@ func (c *ControlPlane) Start(ctx context.Context) error {
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	var err error
 	c.API, err = c.Run("kube-apiserver", "--etcd-servers", etcdURL,
-		"--bind-address", c.cfg.Address.String(), "--advertise-address", c.cfg.Address.String(), "--secure-port", "6443",
+		"--bind-address", "0.0.0.0", "--advertise-address", c.cfg.Address.String(), "--secure-port", "6443",
 		"--cert-dir", c.path("certs"), "--token-auth-file", c.path("tokens"), "--authorization-mode", c.cfg.Authorization,
 		"--service-cluster-ip-range", c.cfg.ServiceCIDRs, "--service-account-issuer", "https://svcproxy.test",
 		"--service-account-key-file", c.path("key.pem"), "--service-account-signing-key-file", c.path("key.pem"),
@@ -81,8 +81,11 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 
 // Run starts one of the programs, which finds its log beside the others.
 func (c *ControlPlane) Run(name string, args ...string) (*process.Process, error) {
-	return process.Start(c.path(name+".log"), nil, filepath.Join(c.cfg.Bin, name), args...)
+	return process.Start(c.path(name+".log"), nil, c.Program(name), args...)
 }
+
+// Program is the path of one of the programs.
+func (c *ControlPlane) Program(name string) string { return filepath.Join(c.cfg.Bin, name) }
 
 // ready waits until the API server answers.
 func (c *ControlPlane) ready(ctx context.Context) error {
@@ -110,15 +113,14 @@ func (c *ControlPlane) ready(ctx context.Context) error {
 	}
 }
 
-// URL is the address of the API server.
-func (c *ControlPlane) URL() string {
-	return "https://" + netip.AddrPortFrom(c.cfg.Address, 6443).String()
-}
+// url is how to reach the API server by one of the addresses of its network
+// namespace.
+func url(a netip.Addr) string { return "https://" + netip.AddrPortFrom(a, 6443).String() }
 
 // Client talks to the API server as the user of a token, as fast as it can.
 func (c *ControlPlane) Client(token string) (*kubernetes.Clientset, error) {
 	return kubernetes.NewForConfig(&rest.Config{
-		Host: c.URL(), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1,
+		Host: url(c.cfg.Address), BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1,
 		ContentConfig: rest.ContentConfig{ContentType: "application/vnd.kubernetes.protobuf"},
 	})
 }

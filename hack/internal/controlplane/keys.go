@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 )
@@ -23,6 +24,19 @@ func Admin() User { return User{Token: "admin", Name: "admin", Groups: []string{
 // Kubeconfig is the path of the kubeconfig of a user.
 func (c *ControlPlane) Kubeconfig(u User) string { return c.path(u.Token + ".kubeconfig") }
 
+// KubeconfigAt writes the kubeconfig of a user who reaches the API server by another
+// address, and returns its path.
+func (c *ControlPlane) KubeconfigAt(a netip.Addr, u User) (string, error) {
+	path := c.path(u.Token + "-" + a.String() + ".kubeconfig")
+	return path, os.WriteFile(path, kubeconfig(a, u), 0o600)
+}
+
+func kubeconfig(a netip.Addr, u User) []byte {
+	return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"c",
+"clusters":[{"name":"c","cluster":{"server":%q,"insecure-skip-tls-verify":true}}],"users":[{"name":"u","user":{"token":%q}}],
+"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}]}`, url(a), u.Token)
+}
+
 // writeKeys writes what the API server wants to know users and sign tokens, and
 // what users want to know it.
 func (c *ControlPlane) writeKeys() error {
@@ -34,9 +48,7 @@ func (c *ControlPlane) writeKeys() error {
 	files := map[string][]byte{c.path("key.pem"): key}
 	for i, u := range c.cfg.Users {
 		fmt.Fprintf(&tokens, "%s,%s,%d,%q\n", u.Token, u.Name, i+1, strings.Join(u.Groups, ","))
-		files[c.Kubeconfig(u)] = fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"c",
-"clusters":[{"name":"c","cluster":{"server":%q,"insecure-skip-tls-verify":true}}],"users":[{"name":"u","user":{"token":%q}}],
-"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}]}`, c.URL(), u.Token)
+		files[c.Kubeconfig(u)] = kubeconfig(c.cfg.Address, u)
 	}
 	files[c.path("tokens")] = []byte(tokens.String())
 	for path, text := range files {

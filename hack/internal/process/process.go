@@ -63,6 +63,9 @@ func (p *Process) Alive() error {
 	}
 }
 
+// ExitCode is the exit status of a process that has ended; -1 if a signal ended it.
+func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
+
 // Said is all that the process, and those before it with the same log, said.
 func (p *Process) Said() string {
 	text, _ := os.ReadFile(p.log)
