@@ -30,6 +30,7 @@ type flowCleaner struct {
 	mu     sync.Mutex
 	coming *rules.Snapshot   // whose rules are in force, or partly so
 	synced []*rules.Snapshot // not noted in tracker yet
+	mended bool              // one of them did; see done
 
 	// The rest belongs to whoever cleans.
 	tracker *rules.FlowTracker
@@ -50,14 +51,17 @@ func (c *flowCleaner) syncing(snap *rules.Snapshot) {
 	c.coming = snap
 }
 
-// done notes that a sync has succeeded.
-func (c *flowCleaner) done(snap *rules.Snapshot) {
+// done notes that a sync has succeeded. It has mended the kernel if that had not
+// what it was thought to have, or if nothing was known about it: rules may have been
+// missing.
+func (c *flowCleaner) done(snap *rules.Snapshot, mended bool) {
 	if c.conntrack == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.synced = append(c.synced, snap)
+	c.mended = c.mended || mended
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -79,8 +83,12 @@ func (c *flowCleaner) run(ctx context.Context) {
 // clean removes what the syncs so far made stale. What fails is tried again after
 // the next sync.
 func (c *flowCleaner) clean(ctx context.Context) {
-	for _, snap := range c.take() {
+	synced, mended := c.take()
+	for _, snap := range synced {
 		c.tracker.Synced(snap)
+	}
+	if mended {
+		c.tracker.Repaired()
 	}
 	stale := c.tracker.Stale()
 	if stale == nil {
@@ -111,12 +119,12 @@ func (c *flowCleaner) delete(ctx context.Context, stale *rules.StaleFlows) (int,
 	return deleted, errors.Join(errs...)
 }
 
-func (c *flowCleaner) take() []*rules.Snapshot {
+func (c *flowCleaner) take() (synced []*rules.Snapshot, mended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	synced := c.synced
-	c.synced = nil
-	return synced
+	synced, mended = c.synced, c.mended
+	c.synced, c.mended = nil, false
+	return synced, mended
 }
 
 // served reports whether the flow is in order by the rules that are being

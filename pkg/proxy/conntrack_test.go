@@ -239,6 +239,25 @@ func TestAFailedCleanUpIsTriedAgainAndForgetsNothing(t *testing.T) {
 	}
 }
 
+// A client over UDP that began while the rules were missing would send to nobody
+// for as long as it sends: the kernel never looks at the rules for it again.
+func TestFlowsBegunWithoutRulesGoWhenTheseAreBack(t *testing.T) {
+	lost := rules.Flow{Protocol: rules.UDP, Dst: testVIP, From: testVIP}
+	table := newFlowTable(to(1))
+	c, _, _ := cleaning(t, table, 20*time.Millisecond) // this kernel loses all rules each time
+	c.set(dns(rules.UDP, 1))
+	next(t, table.began, "the clean-up after the start")
+	table.add(lost)
+	table.open <- nil
+	for range 2 {
+		next(t, table.began, "the clean-up after a repair")
+		table.open <- nil
+	}
+	if table.left(lost) != 0 || table.left(to(1)) != 1 {
+		t.Errorf("left: %d flows begun without rules, %d in order", table.left(lost), table.left(to(1)))
+	}
+}
+
 func TestRunEndsWhileACleanUpWaits(t *testing.T) {
 	table := newFlowTable()
 	c, _, stop := cleaning(t, table, time.Hour)

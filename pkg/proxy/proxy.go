@@ -285,7 +285,8 @@ type familySync struct {
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	start := time.Now()
-	if f.have == nil {
+	unsure := f.have == nil
+	if unsure {
 		if err := f.read(ctx); err != nil {
 			return err
 		}
@@ -307,7 +308,7 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 		return err
 	}
 	f.inForce = compose(snap, inForce)
-	f.flows.done(f.inForce)
+	f.flows.done(f.inForce, unsure && !plan.Empty())
 	if f.ready != nil {
 		if err := f.ready(f.config); err != nil {
 			klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family)

@@ -126,7 +126,7 @@ func frontendOf[V any](x *Frontends, table map[frontend]V, f Flow) (v V, ok bool
 type FlowTracker struct {
 	cfg     Config
 	snap    *Snapshot         // of the last sync; nil: none yet
-	due     bool              // something has changed since the last clean-up
+	due     bool              // something has changed, or was missing, since the last clean-up
 	cleaned bool              // there was a clean-up
 	gone    map[frontend]bool // of the snapshots since the last clean-up; some may be there again
 }
@@ -151,6 +151,10 @@ func (t *FlowTracker) Synced(snap *Snapshot) {
 	}
 	t.snap = snap
 }
+
+// Repaired notes that some of those rules had been missing: flows may have begun
+// meanwhile that nobody rewrote.
+func (t *FlowTracker) Repaired() { t.due = true }
 
 // changed returns the Services that only one of two snapshots has, or has so.
 func changed(old, now []*Service) (was, is []*Service) {

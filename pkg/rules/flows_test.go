@@ -228,6 +228,9 @@ func TestOnlyChangesOfUDPAndSCTPAreWork(t *testing.T) {
 		work("UDP changed", true, dnsService(f, 1))
 		work("UDP came", true, dnsService(f, 1), dnsNamed(f, "zone", 1))
 		work("UDP went", true, dns)
+		tracker.Repaired()
+		work("nothing, but rules had been missing", true, dns)
+		work("nothing after that", false, dns)
 	})
 }
 
