@@ -65,15 +65,14 @@ func (p *Predecessor) Await(ctx context.Context) error {
 	}
 }
 
-// TakenError says that somebody listens where this proxy is to.
+// TakenError says that another service proxy runs, or that somebody listens where
+// this one is to.
 type TakenError struct {
 	Flags []string // those whose addresses are taken
-	who   string
+	text  string
 }
 
-func (e *TakenError) Error() string {
-	return e.who + "; stop that, or choose another address; a service proxy's rules stay in force and are taken over (docs/migrate.md)"
-}
+func (e *TakenError) Error() string { return e.text }
 
 // find returns what of a predecessor is here as an error, or nil.
 func (p *Predecessor) find(ctx context.Context) error {
@@ -83,19 +82,20 @@ func (p *Predecessor) find(ctx context.Context) error {
 			found = append(found, a+" answers as "+who)
 		}
 	}
-	if len(found) > 0 {
-		return fmt.Errorf("another service proxy runs on this node: %s; two undo each other's rules: stop it, its rules stay in force and are taken over (docs/migrate.md)",
-			strings.Join(found, ", "))
-	}
-	var flags []string
+	var flags, held []string
 	for _, l := range p.Listen {
 		if taken(l.Address) {
 			flags = append(flags, l.Flag)
-			found = append(found, fmt.Sprintf("--%s: %s is taken by %s", l.Flag, l.Address, holder(ctx, l.Address)))
+			held = append(held, fmt.Sprintf("--%s: %s is taken by %s", l.Flag, l.Address, holder(ctx, l.Address)))
 		}
 	}
-	if len(found) > 0 {
-		return &TakenError{flags, strings.Join(found, ", ")}
+	switch {
+	case len(found) > 0:
+		return &TakenError{flags, "another service proxy runs on this node: " + strings.Join(found, ", ") +
+			"; two undo each other's rules: stop it, its rules stay in force and are taken over (docs/migrate.md)"}
+	case len(held) > 0:
+		return &TakenError{flags, strings.Join(held, ", ") +
+			"; stop that, or choose another address; a service proxy's rules stay in force and are taken over (docs/migrate.md)"}
 	}
 	return nil
 }
@@ -128,7 +128,10 @@ func holder(ctx context.Context, address string) string {
 // tells one by the paths that kube-proxy has: the mode on the metrics port, and a
 // health that is about updates.
 func identify(ctx context.Context, address string) string {
-	if mode := fetch(ctx, address, "/proxyMode"); slices.Contains([]string{"iptables", "ipvs", "nftables", "kernelspace"}, mode) {
+	switch mode := fetch(ctx, address, "/proxyMode"); mode {
+	case "":
+		return "" // no answer, and none worth waiting for
+	case "iptables", "ipvs", "nftables", "kernelspace":
 		return "a service proxy in mode " + mode
 	}
 	var health struct {
