@@ -31,6 +31,7 @@ test)
 	need nginx nginx-light
 	need tcpdump tcpdump
 	need conntrack conntrack
+	need runc runc
 	need curl curl
 	need ps procps
 	playbooks
