@@ -184,6 +184,9 @@ func (n *node) works(t *testing.T) {
 	n.drifts(t)
 	for line := range strings.Lines(r.said()) {
 		l := strings.ToLower(line)
+		if strings.Contains(l, "set oom_score_adj") {
+			continue // kubelet's own setting counts: docs/security.md
+		}
 		if strings.Contains(l, "denied") || strings.Contains(l, "not permitted") || strings.Contains(l, "read-only") {
 			t.Errorf("something may not be done: %s", line)
 		}
@@ -219,7 +222,8 @@ func (n *node) confined(t *testing.T, r *running) {
 	check(t, err)
 	var writable []string
 	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); strings.HasPrefix(fields[3], "rw") {
+		// What is masked below /proc is /dev/null: to write it does nothing.
+		if fields := strings.Fields(line); strings.HasPrefix(fields[3], "rw") && !strings.HasPrefix(fields[1], "/proc/") {
 			writable = append(writable, fields[1])
 		}
 	}
