@@ -59,7 +59,7 @@ func newNetwork(t *testing.T, prefix string) *network {
 	}
 	// Refusals must not be rationed: each one is looked for.
 	n.sysctl("node", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
-		"net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0")
+		"net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0", "net.ipv6.icmp.ratemask=255")
 	for _, h := range n.hosts {
 		if h.link != "" {
 			n.connect(h)
