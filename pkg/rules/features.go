@@ -143,12 +143,7 @@ func (p *portRules) fromNode(r Rule) []Rule {
 		r.SrcLocal = true
 		return []Rule{r}
 	}
-	var out []Rule
-	for _, a := range p.node.addresses(p.cfg.Family) {
-		r.Src = AddrMatch{Prefix: only(a)}
-		out = append(out, r)
-	}
-	return out
+	return p.eachNodeAddress(func(a AddrMatch) Rule { r.Src = a; return r })
 }
 
 // toNode does the same for packets to the node itself.
@@ -157,10 +152,13 @@ func (p *portRules) toNode(r Rule) []Rule {
 		r.DstLocal = true
 		return []Rule{r}
 	}
+	return p.eachNodeAddress(func(a AddrMatch) Rule { r.Dst = a; return r })
+}
+
+func (p *portRules) eachNodeAddress(rule func(AddrMatch) Rule) []Rule {
 	var out []Rule
 	for _, a := range p.node.addresses(p.cfg.Family) {
-		r.Dst = AddrMatch{Prefix: only(a)}
-		out = append(out, r)
+		out = append(out, rule(AddrMatch{Prefix: only(a)}))
 	}
 	return out
 }
