@@ -23,6 +23,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"svcproxy/hack/internal/wait"
 )
 
 const (
@@ -93,7 +95,7 @@ func measure(ctx context.Context, kubeconfig string, nodes []string, samples int
 	}
 	var out []time.Duration
 	for i := range samples {
-		if err := sleep(ctx, pause); err != nil {
+		if err := wait.Sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 		address := fmt.Sprintf("10.21.250.%d", i%250+1)
@@ -113,15 +115,6 @@ func measure(ctx context.Context, kubeconfig string, nodes []string, samples int
 		}
 	}
 	return out, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // create makes a Service whose endpoints nobody else manages.

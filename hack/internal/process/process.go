@@ -122,9 +122,6 @@ func (p *Process) RSS() (int64, error) {
 	return kb << 10, err
 }
 
-// Threads is the number of the process's threads.
-func (p *Process) Threads() (int64, error) { return p.status("Threads") }
-
 // status returns a number of /proc/PID/status.
 func (p *Process) status(name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
@@ -137,12 +134,6 @@ func (p *Process) status(name string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("process %d has no %s", p.PID(), name)
-}
-
-// Files is the number of the process's open files.
-func (p *Process) Files() (int, error) {
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
-	return len(all), err
 }
 
 // Children are the numbers of the processes that this one started and has not
