@@ -17,7 +17,7 @@ const lookPeriod = 250 * time.Millisecond
 
 // drift is what is known in one family of others that write to the kernel.
 type drift struct {
-	count func(rules.Family, rules.TableName, rules.DriftKind, int) // nil: nobody wants to know
+	count func(rules.Family, rules.TableName, rules.DriftKind, int)
 
 	known *rules.Ruleset    // what was there before it was to be read again; nil: not known
 	by    []string          // who wrote since, besides us
@@ -103,9 +103,7 @@ func (d *drift) say(ctx context.Context, family rules.Family, found []rules.Drif
 			values = append(values, "by", strings.Join(d.by, ", "))
 		}
 		klog.FromContext(ctx).Info("Somebody else changed the kernel's rules, which are set right", values...)
-		if d.count != nil {
-			d.count(family, s.table, s.kind, s.count)
-		}
+		d.count(family, s.table, s.kind, s.count)
 	}
 }
 

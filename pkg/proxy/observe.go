@@ -35,10 +35,10 @@ func (p *Proxy) queued(now time.Time) {
 func (p *Proxy) syncFamily(ctx context.Context, f *familySync, snap *rules.Snapshot) error {
 	start, full := time.Now(), f.have == nil || !f.begun // the first one has what was read ahead
 	f.begun = true
-	f.counted.begin()
+	f.kernel.begin()
 	err := f.sync(ctx, snap)
 	now := time.Now()
-	f.counted.end()
+	f.kernel.end()
 	p.metrics.synced(f.family, full, now.Sub(start), err)
 	p.metrics.quarantined(f.family, len(f.quarantine.inmates))
 	if err != nil {

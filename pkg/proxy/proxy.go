@@ -108,9 +108,8 @@ func New(source Source, families []Family, opts Options) *Proxy {
 	p.health = NewHealth(2*opts.SyncPeriod, p.metrics)
 	for _, f := range families {
 		p.health.serves(f.Config.Family)
-		counted := p.metrics.serves(&f)
 		p.families = append(p.families, &familySync{
-			family: f.Config.Family, kernel: counted, counted: counted, maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
+			family: f.Config.Family, kernel: p.metrics.serves(&f), maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
 			flows: newFlowCleaner(f.Config, f.Conntrack, p.metrics), drift: drift{count: opts.Drifted},
@@ -263,7 +262,7 @@ func (p *Proxy) report(ctx context.Context, problems []watch.Problem) {
 // familySync is the state of one family.
 type familySync struct {
 	family    rules.Family
-	kernel    Kernel
+	kernel    *countedKernel
 	maxChains int
 	config    rules.Config
 	builder   *rules.Builder
@@ -271,9 +270,8 @@ type familySync struct {
 	have      *rules.Ruleset // nil: not known, read it
 	drift     drift
 
-	counted *countedKernel // kernel
-	begun   bool           // there was a sync
-	caused  []time.Time    // what the next sync that succeeds puts into force
+	begun  bool        // there was a sync
+	caused []time.Time // what the next sync that succeeds puts into force
 
 	quarantine *quarantine
 	features   features
