@@ -89,7 +89,7 @@ func (m *inmate) standIn(kind standIn) *rules.Service {
 	case kind == asBefore && m.before != nil && m.before != m.now:
 		return rules.AsBefore(m.before, m.now)
 	case kind == refusing:
-		return rules.Refusing(m.now)
+		return rules.WithoutEndpoints(m.now)
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func (q *quarantine) unserved(snap *rules.Snapshot) *rules.Snapshot {
 	services := slices.Clone(snap.Services)
 	for i, svc := range services {
 		if m := q.inmates[nameOf(svc)]; m != nil && m.kind != asBefore {
-			services[i] = rules.Refusing(svc)
+			services[i] = rules.WithoutEndpoints(svc)
 		}
 	}
 	return compose(snap, services)

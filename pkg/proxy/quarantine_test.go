@@ -248,7 +248,7 @@ func TestExactlyTheServicesAtFaultAreInQuarantine(t *testing.T) {
 				case taken[i]: // its first endpoint was served before, and need not be written
 					want[i] = service(i, 1)
 				default:
-					want[i] = rules.Refusing(svcs[i])
+					want[i] = rules.WithoutEndpoints(svcs[i])
 				}
 				if bad[i] {
 					culprits = append(culprits, svcs[i])
@@ -434,7 +434,7 @@ func TestAServiceInQuarantineIsServedAsBefore(t *testing.T) {
 	if err := p.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	inKernel(t, k, []*rules.Service{svcs[0], rules.Refusing(&moved), svcs[2]})
+	inKernel(t, k, []*rules.Service{svcs[0], rules.WithoutEndpoints(&moved), svcs[2]})
 	if got := p.families[0].quarantine.unserved(src.snap); len(got.Services[1].Ports[0].Endpoints) > 0 {
 		t.Error("for health checks it counts as served")
 	}
@@ -542,7 +542,7 @@ func TestAServiceThatChangesAllTheTime(t *testing.T) {
 			src.changed <- struct{}{}
 			sleep(2 * time.Second)
 			want := slices.Clone(now)
-			want[3] = rules.Refusing(now[3])
+			want[3] = rules.WithoutEndpoints(now[3])
 			inKernel(t, k, want)
 		}
 		if got := k.refused - refused; got > 61 || got < 10 {

@@ -106,21 +106,14 @@ func (b *Builder) services(snap *Snapshot) (gone, come []*serviceRules) {
 		old = b.snap.Services
 	}
 	parts := make([]*serviceRules, 0, len(snap.Services))
-	n := 0
-	for _, svc := range snap.Services {
-		for n < len(old) && old[n] != svc && compareServices(old[n], svc) <= 0 {
-			gone = append(gone, b.parts[n])
-			n++
-		}
-		if n < len(old) && old[n] == svc {
-			parts = append(parts, b.parts[n])
-			n++
-			continue
-		}
-		made := buildService(svc, &b.node, &b.cfg)
+	eachChange(old, snap.Services, func(i int) {
+		gone = append(gone, b.parts[i])
+	}, func(i int) {
+		made := buildService(snap.Services[i], &b.node, &b.cfg)
 		parts, come = append(parts, made), append(come, made)
-	}
-	gone = append(gone, b.parts[n:]...)
+	}, func(i int) {
+		parts = append(parts, b.parts[i])
+	})
 	b.parts = parts
 	return gone, come
 }

@@ -158,26 +158,11 @@ func (t *FlowTracker) Repaired() { t.due = true }
 
 // changed returns the Services that only one of two snapshots has, or has so.
 func changed(old, now []*Service) (was, is []*Service) {
-	for len(old) > 0 && len(now) > 0 {
-		a, b := old[0], now[0]
-		order := 0
-		if a != b {
-			order = compareServices(a, b)
-		}
-		if a != b && order <= 0 {
-			was = append(was, a)
-		}
-		if a != b && order >= 0 {
-			is = append(is, b)
-		}
-		if order <= 0 {
-			old = old[1:]
-		}
-		if order >= 0 {
-			now = now[1:]
-		}
-	}
-	return append(was, old...), append(is, now...)
+	eachChange(old, now,
+		func(i int) { was = append(was, old[i]) },
+		func(i int) { is = append(is, now[i]) },
+		func(int) {})
+	return was, is
 }
 
 // Stale returns what to clean up; nil if nothing has changed since the last

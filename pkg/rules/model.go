@@ -166,9 +166,31 @@ type Service struct {
 	Ports []ServicePort // in the order of the Service
 }
 
-// compareServices is the order of a snapshot's Services.
-func compareServices(a, b *Service) int {
+// CompareServices is the order of a snapshot's Services.
+func CompareServices(a, b *Service) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// eachChange walks the Services of two snapshots: gone and kept get the places of
+// those in old that are not, or are, in now with the same pointer; come gets the
+// places in now of all others. come and kept are called in the order of now.
+func eachChange(old, now []*Service, gone, come, kept func(int)) {
+	n := 0
+	for i, svc := range now {
+		for n < len(old) && old[n] != svc && CompareServices(old[n], svc) <= 0 {
+			gone(n)
+			n++
+		}
+		if n < len(old) && old[n] == svc {
+			kept(n)
+			n++
+			continue
+		}
+		come(i)
+	}
+	for ; n < len(old); n++ {
+		gone(n)
+	}
 }
 
 // ServicePort is one port of a Service, with the endpoints that serve it.

@@ -26,7 +26,7 @@ func AsBefore(before, now *Service) *Service {
 
 // frame is a Service without what AsBefore lets differ.
 func frame(s *Service) *Service {
-	out := *Refusing(s)
+	out := *WithoutEndpoints(s)
 	out.AffinitySeconds, out.ExternalTrafficLocal, out.InternalTrafficLocal = 0, false, false
 	return &out
 }
@@ -40,9 +40,9 @@ func stillThere(before, now []Endpoint) []Endpoint {
 	return slices.DeleteFunc(slices.Clone(now), func(e Endpoint) bool { return !was[e.Addr] })
 }
 
-// Refusing returns the Service without endpoints: its rules refuse connections
+// WithoutEndpoints returns the Service without endpoints: its rules refuse connections
 // to its addresses.
-func Refusing(s *Service) *Service {
+func WithoutEndpoints(s *Service) *Service {
 	out := *s
 	out.Ports = slices.Clone(s.Ports)
 	for i := range out.Ports {

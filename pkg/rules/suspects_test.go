@@ -151,7 +151,7 @@ func TestAsBefore(t *testing.T) {
 				t.Errorf("another %s, and it is served as before", name)
 			}
 		}
-		for _, fate := range walk(t, loaded(t, Build(snapshot(Refusing(now)), testConfig(f))), toService(f, 1, TCP, 80)) {
+		for _, fate := range walk(t, loaded(t, Build(snapshot(WithoutEndpoints(now)), testConfig(f))), toService(f, 1, TCP, 80)) {
 			if fate.Verdict != Reject {
 				t.Errorf("refusing: %+v", fate)
 			}

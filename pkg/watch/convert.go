@@ -49,18 +49,14 @@ func convertService(api *corev1.Service) *bareService {
 // same compares what is the Service's own.
 func (s *bareService) same(o *bareService) bool {
 	return s.created == o.created && slices.Equal(s.problems, o.problems) &&
-		reflect.DeepEqual(withoutEndpoints(s.value), withoutEndpoints(o.value))
+		sameButEndpoints(s.value, o.value)
 }
 
-func withoutEndpoints(s *rules.Service) *rules.Service {
-	if s == nil {
-		return nil
+func sameButEndpoints(a, b *rules.Service) bool {
+	if a == nil || b == nil {
+		return a == b
 	}
-	out := clone(s)
-	for i := range out.Ports {
-		out.Ports[i].Endpoints = nil
-	}
-	return out
+	return reflect.DeepEqual(rules.WithoutEndpoints(a), rules.WithoutEndpoints(b))
 }
 
 // join adds the endpoints of all slices, which are sorted by name.

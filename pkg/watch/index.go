@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -227,13 +226,10 @@ func (x *index) sort(changed map[key]bool) {
 			come = append(come, j.settled)
 		}
 	}
-	order := func(a, b *rules.Service) int {
-		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
-	}
-	slices.SortFunc(come, order)
+	slices.SortFunc(come, rules.CompareServices)
 	sorted := make([]*rules.Service, 0, len(x.sorted)+len(come))
 	for _, s := range x.sorted {
-		for len(come) > 0 && order(come[0], s) < 0 {
+		for len(come) > 0 && rules.CompareServices(come[0], s) < 0 {
 			sorted, come = append(sorted, come[0]), come[1:]
 		}
 		if !changed[key{s.Namespace, s.Name}] {
