@@ -5,18 +5,23 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // A packet finds its Service by its destination. In one long list every new
 // connection on the node would pay for all Services, its own or not (KEP-3866
 // measures it). So from leafSize rules on the list becomes a prefix tree: a chain
-// leads on by four more bits of the address, or of the port where many rules
+// leads on by a few more bits of the address, or of the port where many rules
 // have one address, down to leaves of few rules. Fewer rules stay a list, which
 // is kube-proxy's.
 const (
 	leafSize = 16
-	nibble   = 4 // bits a level
+
+	// Bits a level: a packet meets half as many rules in two chains of four as in
+	// one of sixteen, but there are only so many chains in a row.
+	fine   = 2
+	coarse = 4
 
 	// maxTreeDepth bounds the chains below the root; a leaf at the bottom grows. The nft
 	// backend takes 15 chains in a row, and behind a leaf come KUBE-FW, KUBE-EXT,
@@ -72,7 +77,7 @@ func (d *dispatcher) network(rules []Rule) []Rule {
 	if all.Bits() == 0 {
 		return d.addresses(rules, 0)
 	}
-	return []Rule{Rule{Dst: AddrMatch{Prefix: all}}.to(d.add(hexNibbles(all), d.addresses(rules, 1)))}
+	return []Rule{Rule{Dst: AddrMatch{Prefix: all}}.to(d.add(prefixName(all), d.addresses(rules, 1)))}
 }
 
 // addresses returns what stands in a chain at the given depth for rules that are
@@ -83,18 +88,33 @@ func (d *dispatcher) addresses(rules []Rule, depth int) []Rule {
 	}
 	common := commonPrefix(rules)
 	if common.IsSingleIP() {
-		return d.ports(rules, hexNibbles(common), depth)
+		return d.ports(rules, prefixName(common), depth)
 	}
 	var out []Rule
-	for group := range groups(rules, func(r *Rule) int { return nibbleAt(r.Dst.Prefix.Addr(), common.Bits()) }) {
+	for group := range byAddress(rules, common.Bits(), d.step(rules, common.Bits(), depth)) {
 		if len(group) == 1 {
 			out = append(out, group[0])
 			continue
 		}
 		to := commonPrefix(group)
-		out = append(out, Rule{Dst: AddrMatch{Prefix: to}}.to(d.add(hexNibbles(to), d.addresses(group, depth+1))))
+		out = append(out, Rule{Dst: AddrMatch{Prefix: to}}.to(d.add(prefixName(to), d.addresses(group, depth+1))))
 	}
 	return out
+}
+
+// step says by how many bits behind the first ones the chain at a depth leads on:
+// few, unless coarse levels would not do any more, behind that one, to tell apart
+// what is in one of its parts, wherever that is.
+func (d *dispatcher) step(rules []Rule, bits, depth int) int {
+	below := maxTreeDepth - depth - 1
+	for group := range byAddress(rules, bits, fine) {
+		all := commonPrefix(group)
+		open := all.Addr().BitLen() - all.Bits() - coarse // a leaf holds sixteen addresses
+		if len(group) > d.leaf && open > below*coarse {
+			return coarse
+		}
+	}
+	return fine
 }
 
 // ports returns what stands in a chain for rules that differ by protocol and port
@@ -117,7 +137,7 @@ func (d *dispatcher) ports(rules []Rule, name string, depth int) []Rule {
 // portRange returns the rules of one protocol for ports in a range, or jumps to
 // chains for sixteen parts of it.
 func (d *dispatcher) portRange(rules []Rule, name string, in PortRange, depth int) []Rule {
-	part := (int(in.Last) - int(in.First) + 1) >> nibble
+	part := (int(in.Last) - int(in.First) + 1) >> coarse
 	if len(rules) <= d.leaf || depth == maxTreeDepth || part == 0 {
 		return rules
 	}
@@ -166,29 +186,43 @@ func groups(rules []Rule, key func(*Rule) int) func(yield func([]Rule) bool) {
 	}
 }
 
-// commonPrefix returns the longest range of whole nibbles that holds the
+// byAddress cuts rules, which are sorted, where n bits of the address behind the
+// first ones change.
+func byAddress(rules []Rule, bits, n int) func(yield func([]Rule) bool) {
+	return groups(rules, func(r *Rule) int { return bitsAt(r.Dst.Prefix.Addr(), bits, n) })
+}
+
+// commonPrefix returns the longest range of whole steps that holds the
 // destinations of all rules, which are sorted.
 func commonPrefix(rules []Rule) netip.Prefix {
 	first, last := rules[0].Dst.Prefix.Addr(), rules[len(rules)-1].Dst.Prefix.Addr()
 	bits := first.BitLen()
 	for p := netip.PrefixFrom(first, bits); !p.Contains(last); p = netip.PrefixFrom(first, bits) {
-		bits -= nibble
+		bits -= fine
 	}
 	return netip.PrefixFrom(first, bits).Masked()
 }
 
-// nibbleAt returns the four bits of an address behind the first bits.
-func nibbleAt(a netip.Addr, bits int) int {
-	b := a.AsSlice()[bits/8]
-	if bits%8 == 0 {
-		return int(b >> nibble)
+// bitsAt returns n bits of an address, at most eight, behind the first ones.
+func bitsAt(a netip.Addr, bits, n int) int {
+	all := a.As16()
+	at := len(all)*8 - a.BitLen() + bits
+	window := int(all[at/8]) << 8
+	if at/8+1 < len(all) {
+		window |= int(all[at/8+1])
 	}
-	return int(b & 0xf)
+	return window >> (16 - at%8 - n) & (1<<n - 1)
 }
 
-// hexNibbles writes the fixed part of a range of whole nibbles: 10.96.0.0/12 is 0A6.
-func hexNibbles(p netip.Prefix) string {
-	return strings.ToUpper(hex.EncodeToString(p.Addr().AsSlice()))[:p.Bits()/nibble]
+// prefixName writes the fixed part of a range in hexadecimal, and how many bits of
+// it count where the last digit is not fixed as a whole: 10.96.0.0/12 is 0A6 and
+// 10.100.0.0/14 is 0A64-14.
+func prefixName(p netip.Prefix) string {
+	digits := strings.ToUpper(hex.EncodeToString(p.Addr().AsSlice()))
+	if p.Bits()%4 == 0 {
+		return digits[:p.Bits()/4]
+	}
+	return digits[:p.Bits()/4+1] + "-" + strconv.Itoa(p.Bits())
 }
 
 // portNibbles writes the protocol and the fixed part of a range of ports: T7 for
@@ -196,7 +230,7 @@ func hexNibbles(p netip.Prefix) string {
 func portNibbles(p Protocol, r PortRange) string {
 	digits := strings.ToUpper(hex.EncodeToString([]byte{byte(r.First >> 8), byte(r.First)}))
 	fixed := 4
-	for n := int(r.Last) - int(r.First) + 1; n > 1; n >>= nibble {
+	for n := int(r.Last) - int(r.First) + 1; n > 1; n >>= coarse {
 		fixed--
 	}
 	return string(protocolLetter(p)) + digits[:fixed]

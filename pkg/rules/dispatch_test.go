@@ -32,9 +32,16 @@ func addrsOf(f Family, n int, place func(i int) uint64) []netip.Addr {
 	return out
 }
 
-// measure walks a tree: its depth, its longest chain, and how many rules for a
-// destination it holds. Every jump must lead to a chain of the tree.
-func measure(t *testing.T, chains []*Chain, name string, depth int) (deepest, longest, found int) {
+// shape is what a tree is like.
+type shape struct {
+	depth   int // of chains below the first
+	longest int // rules in a chain
+	met     int // rules that a packet meets at most
+	found   int // rules for a destination
+}
+
+// measure walks a tree. Every jump must lead to a chain of the tree.
+func measure(t *testing.T, chains []*Chain, name string) shape {
 	t.Helper()
 	i := slices.IndexFunc(chains, func(c *Chain) bool { return c.Name == name })
 	if i < 0 {
@@ -43,32 +50,35 @@ func measure(t *testing.T, chains []*Chain, name string, depth int) (deepest, lo
 	if len(name) > maxChainName || !Owned(Nat, name) {
 		t.Fatalf("%s is too long a name, or none of ours", name)
 	}
-	deepest, longest = depth, len(chains[i].Rules)
+	all := shape{longest: len(chains[i].Rules)}
 	for _, r := range chains[i].Rules {
 		if r.Jump() == "" {
-			found++
+			all.found++
 			continue
 		}
-		d, l, n := measure(t, chains, r.Jump(), depth+1)
-		deepest, longest, found = max(deepest, d), max(longest, l), found+n
+		below := measure(t, chains, r.Jump())
+		all.depth, all.longest, all.met = max(all.depth, below.depth+1), max(all.longest, below.longest), max(all.met, below.met)
+		all.found += below.found
 	}
-	return deepest, longest, found
+	all.met += len(chains[i].Rules)
+	return all
 }
 
 func TestTreesStayFlat(t *testing.T) {
 	eachFamily(t, func(t *testing.T, f Family) {
 		for _, test := range []struct {
-			name           string
-			n              int
-			place          func(i int) uint64
-			depth, longest int
+			name  string
+			n     int
+			place func(i int) uint64
+			most  shape
 		}{
-			{"as many as a leaf holds", 16, func(i int) uint64 { return uint64(i) * 7 }, 0, 16},
-			{"one more", 17, func(i int) uint64 { return uint64(i) * 7 }, 2, 16},
-			{"thousands in a row", 5000, func(i int) uint64 { return uint64(i) }, 4, 16},
-			{"spread evenly", 5000, func(i int) uint64 { return uint64(i) * 200 }, 5, 16},
-			{"pairs that differ in the last bit", 4000, func(i int) uint64 { return uint64(i/2)<<8 | uint64(i%2) }, 5, 16},
-			{"nested", 32, func(i int) uint64 { return 1 << (i % 20) << (i / 20) }, 6, 16},
+			{"as many as a leaf holds", 16, func(i int) uint64 { return uint64(i) * 7 }, shape{depth: 0, longest: 16, met: 16}},
+			{"one more", 17, func(i int) uint64 { return uint64(i) * 7 }, shape{depth: 2, longest: 16, met: 16}},
+			{"thousands in a row", 5000, func(i int) uint64 { return uint64(i) }, shape{depth: 7, longest: 16, met: 40}},
+			{"spread evenly", 5000, func(i int) uint64 { return uint64(i) * 200 }, shape{depth: 7, longest: 16, met: 40}},
+			{"pairs that differ in the last bit", 4000, func(i int) uint64 { return uint64(i/2)<<8 | uint64(i%2) }, shape{depth: 7, longest: 16, met: 40}},
+			{"a dense part of a wide network", 2000, func(i int) uint64 { return uint64(max(i, i%2*i*500)) }, shape{depth: 7, longest: 16, met: 60}},
+			{"nested", 32, func(i int) uint64 { return 1 << (i % 20) << (i / 20) }, shape{depth: 7, longest: 16, met: 40}},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				var rules []Rule
@@ -76,9 +86,9 @@ func TestTreesStayFlat(t *testing.T) {
 					rules = append(rules, toAddr(a, 80))
 				}
 				chains := dispatch(&Config{Family: f}, chainServices, treeByIP, rules, nil)
-				depth, longest, found := measure(t, chains, chainServices, 0)
-				if depth > test.depth || longest > test.longest || found != test.n {
-					t.Errorf("%d rules: depth %d, longest chain %d, %d found; want at most %d, %d, and all", test.n, depth, longest, found, test.depth, test.longest)
+				got := measure(t, chains, chainServices)
+				if got.depth > test.most.depth || got.longest > test.most.longest || got.met > test.most.met || got.found != test.n {
+					t.Errorf("%d rules: %+v; want at most %+v, and all found", test.n, got, test.most)
 				}
 			})
 		}
@@ -96,9 +106,8 @@ func TestTreeIsNeverTooDeep(t *testing.T) {
 		}
 	}
 	chains := dispatch(&Config{Family: IPv6}, chainServices, treeByIP, rules, nil)
-	depth, _, found := measure(t, chains, chainServices, 0)
-	if depth > maxTreeDepth || found != len(rules) {
-		t.Errorf("depth %d, %d of %d rules found", depth, found, len(rules))
+	if got := measure(t, chains, chainServices); got.depth > maxTreeDepth || got.found != len(rules) {
+		t.Errorf("%+v of %d rules", got, len(rules))
 	}
 }
 
@@ -110,9 +119,8 @@ func TestPortTrees(t *testing.T) {
 		rules = append(rules, Rule{Protocol: UDP, DstPort: Port(uint16(30000 + port))}.to(Accept))
 	}
 	chains := dispatch(&Config{Family: IPv4}, chainServices, treeByIP, rules, nil)
-	depth, longest, found := measure(t, chains, chainServices, 0)
-	if depth > 4 || longest > 16 || found != len(rules) {
-		t.Errorf("depth %d, longest chain %d, %d of %d rules found", depth, longest, found, len(rules))
+	if got := measure(t, chains, chainServices); got.depth > 4 || got.longest > 16 || got.found != len(rules) {
+		t.Errorf("%+v of %d rules", got, len(rules))
 	}
 }
 

@@ -24,7 +24,7 @@
 //
 //	        With many endpoints, KUBE-SVC leads to buckets of them, KUBE-SVC-...-00 and
 //	        so on; with many Services, KUBE-SERVICES and the other chains that list
-//	        them lead on by four bits of the address or port, to KUBE-SVC-IP-0A6
+//	        them lead on by some bits of the address or port, to KUBE-SVC-IP-0A6
 //	        for 10.96.0.0/12 and so on: see balance.go and dispatch.go
 //
 //	        KUBE-MARK-MASQ, from any of these: mark the packet for a rewritten source
