@@ -53,20 +53,43 @@ var sharedChains = []shared{
 	{Filter, chainNodePorts, treeNodePorts, func(s *serviceRules) []Rule { return s.filterNodePorts }, nil},
 }
 
-// largeCluster is the number of endpoints from which on the rules behind
-// KUBE-SERVICES are terse, as in kube-proxy: no comments, and no match that is met
-// anyhow. Each change of a legacy table copies it, and there a comment takes more
+// largeCluster is the number of endpoints up to which rules say all they can; see
+// detail. Each change of a legacy table copies it, and there a comment takes more
 // room than the rest of its rule.
 const largeCluster = 1000
+
+// detail is how much rules say of what they are for.
+type detail int
+
+const (
+	// wordy: a comment in each rule.
+	wordy detail = iota
+	// terse: none behind KUBE-SERVICES, as in kube-proxy, and no match that is met
+	// anyhow. From largeCluster endpoints on.
+	terse
+	// nameless: the rules for cluster IPs do not say which Service is meant either.
+	// From ten times as many on.
+	nameless
+)
+
+func detailFor(endpoints, large int) detail {
+	switch {
+	case endpoints > 10*large:
+		return nameless
+	case endpoints > large:
+		return terse
+	}
+	return wordy
+}
 
 // Build returns the ruleset for the snapshot.
 func (b *Builder) Build(snap *Snapshot) *Ruleset {
 	endpoints := snap.endpoints(b.asked.Family)
-	terse := endpoints > cmp.Or(b.asked.large, largeCluster)
+	detail := detailFor(endpoints, cmp.Or(b.asked.large, largeCluster))
 	node := snap.Node.asForRules()
-	anew := b.snap == nil || terse != b.cfg.terse || !reflect.DeepEqual(b.node, node)
+	anew := b.snap == nil || detail != b.cfg.detail || !reflect.DeepEqual(b.node, node)
 	if anew {
-		b.start(node, terse)
+		b.start(node, detail)
 	}
 	b.endpoints = endpoints
 	gone, come := b.services(snap)
@@ -88,9 +111,9 @@ func (b *Builder) Build(snap *Snapshot) *Ruleset {
 
 // start forgets all Services: what is made of them depends on the node, and on
 // how many there are.
-func (b *Builder) start(node Node, terse bool) {
+func (b *Builder) start(node Node, detail detail) {
 	*b = Builder{asked: b.asked, cfg: b.asked, node: node, shared: make([][]*Chain, len(sharedChains))}
-	b.cfg.terse = terse
+	b.cfg.detail = detail
 	b.cfg.PodTraffic = b.asked.PodTraffic.on(&b.node, b.asked.Family)
 	b.nat.replace(nil, b.cfg.fitChains([]*Chain{markMasq(&b.cfg), postrouting(&b.cfg)}))
 	b.filter.replace(nil, b.cfg.fitChains([]*Chain{forward(&b.cfg)}))

@@ -28,9 +28,9 @@ type Config struct {
 	// The zero value is a kernel that has everything.
 	Missing Features
 
-	terse bool // rules say no more than they must; see Builder.Build
-	leaf  int  // see leafSize; 0: that; tests make trees of few rules
-	large int  // see largeCluster; 0: that
+	detail detail // of the rules; see Builder.Build
+	leaf   int    // see leafSize; 0: that; tests make trees of few rules
+	large  int    // see largeCluster; 0: that
 }
 
 // externalIPs are those of a Service that are served.

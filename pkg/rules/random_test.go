@@ -135,7 +135,7 @@ func drawConfig(t *rapid.T, f Family) Config {
 	cfg := testConfig(f)
 	cfg.MasqueradeAll = rapid.Bool().Draw(t, "masquerade all")
 	cfg.leaf = rapid.SampledFrom([]int{0, 1, 2, 3}).Draw(t, "rules in a leaf")
-	cfg.large = rapid.SampledFrom([]int{0, 1}).Draw(t, "endpoints of a large cluster")
+	cfg.large = rapid.SampledFrom([]int{0, 1, 5}).Draw(t, "endpoints of a large cluster")
 	cfg.RejectWithoutLocal = rapid.Bool().Draw(t, "reject without local")
 	cfg.NodePorts.Localhost = rapid.Bool().Draw(t, "localhost node ports")
 	cfg.PodTraffic = rapid.SampledFrom([]PodTraffic{

@@ -178,7 +178,11 @@ func (p *portRules) clusterIP() {
 			p.out.filterServices = append(p.out.filterServices, p.refuseAddr(ip))
 			continue
 		}
-		p.out.natServices = append(p.out.natServices, p.to(ip, "cluster IP").to(p.policyChain(local)))
+		match := p.to(ip, "cluster IP")
+		if p.cfg.detail >= nameless {
+			match.Comment = ""
+		}
+		p.out.natServices = append(p.out.natServices, match.to(p.policyChain(local)))
 	}
 }
 
@@ -335,11 +339,11 @@ func (p *portRules) balancer(local bool, eps []Endpoint) {
 // toClusterIP matches what came by the cluster IP, in a chain to which external
 // addresses may lead too.
 func (p *portRules) toClusterIP() Rule {
-	if p.cfg.terse && !p.reachableFromOutside() {
+	if p.cfg.detail >= terse && !p.reachableFromOutside() {
 		return Rule{}
 	}
 	r := p.to(p.clusterIPs[0], "cluster IP")
-	if p.cfg.terse {
+	if p.cfg.detail >= terse {
 		r.Comment = ""
 	}
 	return r
@@ -348,7 +352,7 @@ func (p *portRules) toClusterIP() Rule {
 // toEndpoint leads to an endpoint's chain.
 func (p *portRules) toEndpoint(ep Endpoint) Rule {
 	comment := ""
-	if !p.cfg.terse {
+	if p.cfg.detail < terse {
 		comment = p.id + " -> " + ep.Addr.String()
 	}
 	return Rule{Comment: comment}.to(endpointChain(p.id, p.port.Protocol, ep.Addr))
@@ -359,7 +363,7 @@ func (p *portRules) toEndpoint(ep Endpoint) Rule {
 // directly (hairpin).
 func (p *portRules) endpoints() {
 	comment := p.id
-	if p.cfg.terse {
+	if p.cfg.detail >= terse {
 		comment = ""
 	}
 	for _, ep := range p.eps.reachable() {
