@@ -65,10 +65,10 @@ const (
 	// wordy: a comment in each rule.
 	wordy detail = iota
 	// terse: none behind KUBE-SERVICES, as in kube-proxy, and no match that is met
-	// anyhow. From largeCluster endpoints on.
+	// anyhow. For more than largeCluster endpoints.
 	terse
 	// nameless: the rules for cluster IPs do not say which Service is meant either.
-	// From ten times as many on.
+	// For more than ten times as many.
 	nameless
 )
 

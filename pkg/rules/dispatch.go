@@ -108,9 +108,12 @@ func (d *dispatcher) addresses(rules []Rule, depth int) []Rule {
 func (d *dispatcher) step(rules []Rule, bits, depth int) int {
 	below := maxTreeDepth - depth - 1
 	for group := range byAddress(rules, bits, fine) {
+		if len(group) <= d.leaf {
+			continue
+		}
 		all := commonPrefix(group)
 		open := all.Addr().BitLen() - all.Bits() - coarse // a leaf holds sixteen addresses
-		if len(group) > d.leaf && open > below*coarse {
+		if open > below*coarse {
 			return coarse
 		}
 	}
