@@ -7,13 +7,17 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-
-	"svcproxy/hack/internal/controlplane"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
+
+	"svcproxy/hack/internal/controlplane"
 )
 
 const (
@@ -106,12 +110,38 @@ func (o *objects) createService(ctx context.Context, i int) error {
 		ObjectMeta: metav1.ObjectMeta{Name: serviceName(i)},
 		Spec:       corev1.ServiceSpec{ClusterIP: o.ips[i].String(), Ports: []corev1.ServicePort{{Port: servicePort}}},
 	}
-	_, err := o.client.CoreV1().Services(namespace).Create(ctx, s, metav1.CreateOptions{})
-	return err
+	services := o.client.CoreV1().Services(namespace)
+	return patiently(func(again bool) error {
+		if again {
+			if _, err := services.Get(ctx, s.Name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				return err
+			}
+		}
+		_, err := services.Create(ctx, s, metav1.CreateOptions{})
+		return err
+	})
+}
+
+// patiently makes a request until the API server has had the time for it: etcd takes
+// long now and then while many objects are written. again says that it was made
+// before, and may have been carried out.
+func patiently(request func(again bool) error) error {
+	again := false
+	return retry.OnError(wait.Backoff{Duration: time.Second, Factor: 2, Steps: 5}, apierrors.IsTimeout, func() error {
+		err := request(again)
+		again = true
+		return err
+	})
 }
 
 func (o *objects) createSlice(ctx context.Context, service, i int, pods []netip.AddrPort) error {
-	_, err := o.client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, newSlice(service, i, pods), metav1.CreateOptions{})
+	err := patiently(func(again bool) error {
+		_, err := o.client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, newSlice(service, i, pods), metav1.CreateOptions{})
+		if again && apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("create EndpointSlice %s: %w", sliceName(service, i), err)
 	}
