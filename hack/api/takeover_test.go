@@ -295,6 +295,9 @@ func (s *swap) fromNFTablesMode(p *process.Process) {
 	s.run(nodeHost, s.svcproxy, "--cleanup")
 	p = s.startKubeProxy("nftables")
 	eventually(s.t, 60*time.Second, "web answers in nftables mode", func() bool { return s.answers(webIP) })
+	// Nobody served for a while: what was tried meanwhile is not rewritten, nor is a
+	// new connection that happens to come from the same port.
+	s.run(nodeHost, "conntrack", "-F")
 	load := startTraffic(s.surroundings, s.routes())
 	p = s.replace(p, false, s.startSvcproxy)
 	s.serves("svcproxy after nftables mode")

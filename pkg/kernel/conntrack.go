@@ -31,9 +31,9 @@ func (c *Flows) netlinkFamily() uint8 {
 }
 
 // protocolNumbers are those of the protocols whose flows are looked at.
-var protocolNumbers = map[rules.Protocol]uint8{rules.UDP: unix.IPPROTO_UDP, rules.SCTP: unix.IPPROTO_SCTP}
+var protocolNumbers = map[rules.Protocol]uint8{rules.UDP: unix.IPPROTO_UDP, rules.SCTP: unix.IPPROTO_SCTP, rules.TCP: unix.IPPROTO_TCP}
 
-// DeleteFlows deletes the flows over UDP or SCTP that stale picks and returns how
+// DeleteFlows deletes the flows over a protocol that stale picks and returns how
 // many these were. It holds no table in memory, only what it deletes. After an
 // error some may be left.
 func (c *Flows) DeleteFlows(ctx context.Context, protocol rules.Protocol, stale func(rules.Flow) bool) (int, error) {
@@ -119,6 +119,8 @@ const (
 	ctaFilter          = 25
 	ctaFilterOrigFlags = 1
 	filterProtoNum     = 1 << 3
+
+	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY of nf_conntrack_common.h
 )
 
 // dump asks the kernel for the flows of one protocol: a node has many more of
@@ -137,8 +139,11 @@ func (c *Flows) dump(protocol rules.Protocol) *nl.NetlinkRequest {
 // parseFlow reads an entry; ok is false if it is not of the protocol.
 func parseFlow(entry []byte, protocol rules.Protocol) (f rules.Flow, ok bool) {
 	var orig, reply tuple
+	answered := false
 	for t, v := range attributes(entry) {
 		switch t {
+		case nl.CTA_STATUS:
+			answered = len(v) == 4 && binary.BigEndian.Uint32(v)&statusSeenReply != 0
 		case nl.CTA_TUPLE_ORIG:
 			orig = parseTuple(v)
 		case nl.CTA_TUPLE_REPLY:
@@ -149,6 +154,7 @@ func parseFlow(entry []byte, protocol rules.Protocol) (f rules.Flow, ok bool) {
 		Protocol: protocol,
 		Dst:      netip.AddrPortFrom(orig.dst, orig.dstPort),
 		From:     netip.AddrPortFrom(reply.src, reply.srcPort),
+		Answered: answered,
 	}
 	return f, orig.protocol == protocolNumbers[protocol] && f.Dst.IsValid() && f.From.IsValid()
 }

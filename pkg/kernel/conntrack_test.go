@@ -73,12 +73,16 @@ func TestDeleteFlowsDeletesWhatIsPickedAndNothingElse(t *testing.T) {
 		add(t, "udp", client, "1003", vip, "53", vip, "53")
 		add(t, "udp", client, "1004", node, "30053", pod, "5353", "-w", "7")
 		add(t, "sctp", client, "1005", vip, "53", pod, "5353", "--state", "ESTABLISHED", "--orig-vtag", "1", "--reply-vtag", "2")
-		add(t, "tcp", client, "1006", vip, "53", pod, "5353", "--state", "ESTABLISHED")
+		add(t, "tcp", client, "1006", vip, "53", pod, "5353", "--state", "ESTABLISHED", "-u", "SEEN_REPLY")
+		add(t, "tcp", client, "1007", vip, "53", vip, "53", "--state", "SYN_SENT")
 
 		var seen []string
-		for protocol, want := range map[rules.Protocol]int{rules.UDP: 2, rules.SCTP: 1} {
+		for protocol, want := range map[rules.Protocol]int{rules.UDP: 2, rules.SCTP: 1, rules.TCP: 1} {
 			n, err := NewFlows(f).DeleteFlows(context.Background(), protocol, func(fl rules.Flow) bool {
 				seen = append(seen, fmt.Sprintf("%s %s %s %v", fl.Protocol, fl.Dst, fl.From, fl.Local))
+				if fl.Protocol == rules.TCP {
+					return !fl.Answered
+				}
 				return fl.From.Addr() == netip.MustParseAddr(pod)
 			})
 			if n != want || err != nil {
@@ -88,6 +92,8 @@ func TestDeleteFlowsDeletesWhatIsPickedAndNothingElse(t *testing.T) {
 		at := net.JoinHostPort
 		want := []string{
 			"sctp " + at(vip, "53") + " " + at(pod, "5353") + " false",
+			"tcp " + at(vip, "53") + " " + at(pod, "5353") + " false",
+			"tcp " + at(vip, "53") + " " + at(vip, "53") + " false",
 			"udp " + at(vip, "53") + " " + at(pod, "5353") + " false",
 			"udp " + at(vip, "53") + " " + at(other, "5353") + " false",
 			"udp " + at(vip, "53") + " " + at(vip, "53") + " false",

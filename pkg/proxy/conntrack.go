@@ -13,8 +13,8 @@ import (
 
 // Conntrack is the kernel's flows of one family.
 type Conntrack interface {
-	// DeleteFlows deletes the flows over a protocol, UDP or SCTP, that stale picks
-	// and returns how many these were. After an error some may be left.
+	// DeleteFlows deletes the flows over a protocol that stale picks and returns how
+	// many these were. After an error some may be left.
 	DeleteFlows(ctx context.Context, protocol rules.Protocol, stale func(rules.Flow) bool) (int, error)
 }
 
@@ -105,7 +105,7 @@ func (c *flowCleaner) clean(ctx context.Context) {
 		log.V(2).Info("Removed stale flows", "family", c.family, "flows", n, "took", time.Since(start))
 	case !c.failing:
 		c.failing = true
-		log.Error(err, "Stale flows over UDP and SCTP may be left, trying again after each sync", "family", c.family)
+		log.Error(err, "Stale flows may be left, trying again after each sync", "family", c.family)
 	}
 }
 

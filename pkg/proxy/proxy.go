@@ -283,8 +283,8 @@ type familySync struct {
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	start := time.Now()
-	unsure := f.have == nil
-	if unsure {
+	unsure := f.have == nil || f.inForce == nil // the first sync has what was read ahead
+	if f.have == nil {
 		if err := f.read(ctx); err != nil {
 			return err
 		}

@@ -13,12 +13,18 @@ type Flow struct {
 	Dst      netip.AddrPort // as the client sees it, before DNAT
 	From     netip.AddrPort // the source of replies; Dst itself: there was no DNAT
 	Local    bool           // Dst is an address of this node
+	Answered bool           // From has sent something
 }
 
 // outlives reports whether flows of a protocol need cleaning up. A client of TCP
 // is told that its peer is gone and connects anew, from another port; one of UDP
 // goes on sending to nobody, and each packet keeps the flow alive (kubernetes#19029).
 func outlives(p Protocol) bool { return p == UDP || p == SCTP }
+
+// every is all protocols, which count after rules had been missing. A connection of TCP that began
+// meanwhile was not rewritten, and neither are the packets by which its client tries
+// on, for a minute or two, until conntrack knows nothing of it.
+func every(Protocol) bool { return true }
 
 // frontend is where clients find a service port. One without an address is a
 // node port.
@@ -31,17 +37,16 @@ func nodePortFrontend(p Protocol, port uint16) frontend {
 	return frontend{p, netip.AddrPortFrom(netip.Addr{}, port)}
 }
 
-// frontends visits where clients find the Service in cfg's family, for protocols
-// whose flows need cleaning up. Without a cluster IP of the family that is
-// nowhere, as in its rules.
-func (s *Service) frontends(cfg *Config, visit func(frontend, *ServicePort)) {
+// frontends visits where clients find the Service in cfg's family, for those
+// protocols. Without a cluster IP of the family that is nowhere, as in its rules.
+func (s *Service) frontends(cfg *Config, over func(Protocol) bool, visit func(frontend, *ServicePort)) {
 	f := cfg.Family
 	if !s.in(f) {
 		return
 	}
 	for i := range s.Ports {
 		p := &s.Ports[i]
-		if !outlives(p.Protocol) {
+		if !over(p.Protocol) {
 			continue
 		}
 		for _, a := range slices.Concat(p.serves(f, ClusterIP, s.ClusterIPs),
@@ -62,8 +67,11 @@ type Frontends struct {
 	closed    netip.Prefix   // those of them that have none all the same; invalid: none
 }
 
-// NewFrontends returns the frontends of a snapshot.
-func NewFrontends(snap *Snapshot, cfg Config) *Frontends {
+// NewFrontends returns the frontends of a snapshot, of protocols whose flows need
+// cleaning up.
+func NewFrontends(snap *Snapshot, cfg Config) *Frontends { return newFrontends(snap, cfg, outlives) }
+
+func newFrontends(snap *Snapshot, cfg Config, over func(Protocol) bool) *Frontends {
 	x := &Frontends{answers: map[frontend]*answers{}, nodePorts: nodePortRanges(&cfg, &snap.Node)}
 	if !cfg.OnLocalhost() {
 		x.closed = loopback(cfg.Family)
@@ -71,7 +79,7 @@ func NewFrontends(snap *Snapshot, cfg Config) *Frontends {
 	for _, svc := range snap.Services {
 		var of *ServicePort
 		var by *answers
-		svc.frontends(&cfg, func(at frontend, p *ServicePort) {
+		svc.frontends(&cfg, over, func(at frontend, p *ServicePort) {
 			if p != of {
 				of, by = p, newAnswers(p)
 			}
@@ -127,6 +135,7 @@ type FlowTracker struct {
 	cfg     Config
 	snap    *Snapshot         // of the last sync; nil: none yet
 	due     bool              // something has changed, or was missing, since the last clean-up
+	missed  bool              // it was missing
 	cleaned bool              // there was a clean-up
 	gone    map[frontend]bool // of the snapshots since the last clean-up; some may be there again
 }
@@ -144,17 +153,17 @@ func (t *FlowTracker) Synced(snap *Snapshot) {
 	}
 	was, is := changed(t.snap.Services, snap.Services)
 	for _, svc := range was {
-		svc.frontends(&t.cfg, func(at frontend, _ *ServicePort) { t.due, t.gone[at] = true, true })
+		svc.frontends(&t.cfg, outlives, func(at frontend, _ *ServicePort) { t.due, t.gone[at] = true, true })
 	}
 	for _, svc := range is {
-		svc.frontends(&t.cfg, func(frontend, *ServicePort) { t.due = true })
+		svc.frontends(&t.cfg, outlives, func(frontend, *ServicePort) { t.due = true })
 	}
 	t.snap = snap
 }
 
 // Repaired notes that some of those rules had been missing: flows may have begun
 // meanwhile that nobody rewrote.
-func (t *FlowTracker) Repaired() { t.due = true }
+func (t *FlowTracker) Repaired() { t.due, t.missed = true, true }
 
 // changed returns the Services that only one of two snapshots has, or has so.
 func changed(old, now []*Service) (was, is []*Service) {
@@ -171,7 +180,11 @@ func (t *FlowTracker) Stale() *StaleFlows {
 	if !t.due {
 		return nil
 	}
-	s := &StaleFlows{now: NewFrontends(t.snap, t.cfg), gone: t.gone}
+	over := outlives
+	if t.missed {
+		over = every
+	}
+	s := &StaleFlows{now: newFrontends(t.snap, t.cfg, over), gone: t.gone}
 	if !t.cleaned {
 		for _, p := range t.snap.ServiceCIDRs {
 			if FamilyOf(p.Addr()) == t.cfg.Family {
@@ -185,7 +198,7 @@ func (t *FlowTracker) Stale() *StaleFlows {
 // Cleaned notes that the stale flows were removed. Until then what is gone is
 // not forgotten.
 func (t *FlowTracker) Cleaned() {
-	t.due, t.cleaned, t.gone = false, true, map[frontend]bool{}
+	t.due, t.missed, t.cleaned, t.gone = false, false, true, map[frontend]bool{}
 }
 
 // StaleFlows tells the flows that must go from all others: those that are in
@@ -211,8 +224,8 @@ func (s *StaleFlows) Protocols() []Protocol {
 		uses[at.protocol] = true
 	}
 	var out []Protocol
-	for _, p := range []Protocol{UDP, SCTP} {
-		if uses[p] || len(s.network) > 0 {
+	for _, p := range []Protocol{UDP, SCTP, TCP} {
+		if uses[p] || outlives(p) && len(s.network) > 0 {
 			out = append(out, p)
 		}
 	}
@@ -223,12 +236,14 @@ func (s *StaleFlows) Protocols() []Protocol {
 // rewritten to what is no endpoint that answers, or was not and would be now: it
 // began when there were no endpoints, or no rules (kubernetes#139628). At what was
 // a frontend once it is if it was rewritten: whoever has the address now has no
-// part in that.
+// part in that. One over TCP is only after rules had been missing, and only if it
+// began then and nobody has answered: its client's next try is to be rewritten.
 func (s *StaleFlows) Has(f Flow) bool {
-	if !outlives(f.Protocol) {
-		return false
-	}
 	untouched := f.From == f.Dst
+	if !outlives(f.Protocol) {
+		by, ok := frontendOf(s.now, s.now.answers, f)
+		return ok && by.rewrites && untouched && !f.Answered
+	}
 	if by, ok := frontendOf(s.now, s.now.answers, f); ok {
 		return !by.endpoints[f.From] && (!untouched || by.rewrites)
 	}

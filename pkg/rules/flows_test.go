@@ -234,6 +234,39 @@ func TestOnlyChangesOfUDPAndSCTPAreWork(t *testing.T) {
 	})
 }
 
+// A connection over TCP is stale if it began while rules were missing that would have
+// rewritten it, and its client is still trying.
+func TestStaleConnectionsOfTCP(t *testing.T) {
+	eachFamily(t, func(t *testing.T, f Family) {
+		web, empty := clusterService(f, "web", 1, 1), clusterService(f, "empty", 2)
+		to := func(service, pod int, answered bool) Flow {
+			fl := flowTo(vipAddr(f, service), 80, pod)
+			fl.Protocol, fl.Answered = TCP, answered
+			return fl
+		}
+		tracker := NewFlowTracker(testConfig(f))
+		check := func(what string, fl Flow, want bool) {
+			t.Helper()
+			stale := tracker.Stale()
+			if got := stale != nil && slices.Contains(stale.Protocols(), TCP) && stale.Has(fl); got != want {
+				t.Errorf("%s: stale %v, want %v", what, got, want)
+			}
+		}
+		tracker.Synced(snapshot(web, empty))
+		check("nothing was missing", to(1, 0, false), false)
+		tracker.Repaired()
+		check("still trying", to(1, 0, false), true)
+		check("answered by the address itself", to(1, 0, true), false)
+		check("rewritten", to(1, 1, false), false)
+		check("rewritten to what is no endpoint, and established", to(1, 2, true), false)
+		check("to what is refused", to(2, 0, false), false)
+		check("to nobody's address", to(3, 0, false), false)
+		tracker.Cleaned()
+		tracker.Synced(snapshot(web))
+		check("cleaned", to(1, 0, false), false)
+	})
+}
+
 func dnsNamed(f Family, name string, eps ...int) *Service {
 	s := dnsService(f, eps...)
 	s.Name = name
