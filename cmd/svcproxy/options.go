@@ -41,26 +41,34 @@ type options struct {
 	settings   *settings
 }
 
+// addFlags adds all flags of svcproxy itself.
 func (o *options) addFlags(fs *pflag.FlagSet) {
-	o.flags = fs
 	fs.SortFlags = false
 	fs.BoolVar(&o.dryRun, "dry-run", false, "print the rules as input for iptables-restore and touch nothing")
-	fs.StringArrayVarP(&o.files, "filename", "f", nil, "read objects from a `file`, a directory or - (standard input) instead of an API server; may be repeated")
 	fs.BoolVar(&o.once, "once", false, "sync once and exit")
 	fs.BoolVar(&o.cleanup, "cleanup", false, "remove all rules of svcproxy or kube-proxy and exit")
 	fs.BoolVar(&o.initOnly, "init-only", false, "set the node's sysctls, which takes more rights than serving, and exit")
 	fs.StringVar(&o.sysctlDir, "sysctl-dir", kernel.SysctlDir, "`folder` in which --init-only finds the sysctls of net; that of a container's /proc is read-only")
-	fs.StringVar(&o.configFile, "config", "", "`file` with a KubeProxyConfiguration; it takes the place of all flags that write into one, save those of logging. svcproxy ends when it changes")
 	fs.StringVar(&o.writeConfigTo, "write-config-to", "", "write the whole configuration, defaults and flags, to a `file` and exit")
+	o.addRuleFlags(fs)
+	fs.IntVar(&o.healthzPort, "healthz-port", healthzPort, "")
+	fs.IntVar(&o.metricsPort, "metrics-port", metricsPort, "")
+	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
+	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
+}
+
+// addRuleFlags adds the flags that say where objects come from and what the rules
+// for them are: svcproxy's own, and those of the commands that look at its rules.
+func (o *options) addRuleFlags(fs *pflag.FlagSet) {
+	o.flags = fs
+	fs.StringArrayVarP(&o.files, "filename", "f", nil, "read objects from a `file`, a directory or - (standard input) instead of an API server; may be repeated")
+	fs.StringVar(&o.configFile, "config", "", "`file` with a KubeProxyConfiguration; it takes the place of all flags that write into one, save those of logging. svcproxy ends when it changes")
 	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "`name` of this Node, also with --config; empty: the host name")
 	fs.StringVar(&o.master, "master", "", "`address` of the API server, in the place of the kubeconfig's; also with --config")
 	fs.StringVar(&o.noLocal, "local-traffic-without-endpoint", "drop", "what becomes of traffic that policy Local leaves without an endpoint on this node: `drop` or reject")
 	fs.StringVar(&o.ipFamily, "ip-family", "", "serve only `ipv4` or ipv6; empty: both")
 	fs.StringVar(&o.backend, "iptables-backend", "auto", "nft, legacy, or `auto`: the one that the host already uses")
-	fs.IntVar(&o.healthzPort, "healthz-port", healthzPort, "")
-	fs.IntVar(&o.metricsPort, "metrics-port", metricsPort, "")
-	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
-	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
+	o.healthzPort, o.metricsPort = healthzPort, metricsPort
 	o.fromFlags = defaultConfiguration()
 	addConfigFlags(fs, o.fromFlags)
 }
