@@ -52,19 +52,11 @@ func FindDrift(have, want *Ruleset) []Drift {
 
 func chainDrift(have, want *Table, held holders) []Drift {
 	var out []Drift
-	tx := held.changes(have, want)
-	for _, c := range tx.Write {
-		d := Drift{Table: want.Name, Kind: ChainMissing, Chain: c.Name, Missing: want.Chain(c.Name).Rules}
-		if old := have.Chain(c.Name); old != nil {
-			d.Kind = ChainChanged
-			if len(old.Rules) > 0 {
-				d.Missing, d.Extra = without(d.Missing, old.Rules), without(old.Rules, c.Rules)
-			}
-		}
-		out = append(out, d)
-	}
-	for _, name := range tx.Delete {
-		out = append(out, Drift{Table: want.Name, Kind: ChainStale, Chain: name, Extra: have.Chain(name).Rules})
+	for _, c := range held.chainChanges(have, want) {
+		out = append(out, Drift{
+			Table: c.table, Kind: c.kind, Chain: c.name,
+			Missing: without(c.want, c.have), Extra: without(c.have, c.want),
+		})
 	}
 	return out
 }
