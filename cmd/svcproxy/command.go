@@ -15,7 +15,8 @@ the place of kube-proxy: the same chains, flags and configuration file.
   svcproxy --dry-run -f FILE...   print the rules for objects in files
   svcproxy -f DIR                 serve from files, without an API server
   svcproxy --config FILE          follow the cluster as kube-proxy's configuration says
-  svcproxy --cleanup              remove all its rules`
+  svcproxy --cleanup              remove all its rules
+  svcproxy diff                   compare the kernel's rules with those wanted`
 
 // newCommand returns the command line. "-f -" reads from stdin.
 func newCommand(stdin io.Reader) *cobra.Command {
@@ -42,6 +43,7 @@ func newCommand(stdin io.Reader) *cobra.Command {
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	o.addFlags(cmd.Flags())
+	cmd.AddCommand(newDiffCommand(stdin))
 	return cmd
 }
 

@@ -22,7 +22,7 @@ func main() {
 }
 
 // run is the program. It returns the exit status: 0 done, 1 failed or some
-// object is bad, 2 wrong usage.
+// object is bad, 2 wrong usage; some commands have their own.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	cmd := newCommand(stdin)
 	cmd.SetArgs(args)
@@ -37,9 +37,30 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "svcproxy: %v\nTry 'svcproxy --help'.\n", err)
 		return 2
 	}
-	fmt.Fprintf(stderr, "svcproxy: %v\n", err)
-	return 1
+	var answer statusError
+	if !errors.As(err, &answer) {
+		answer = statusError{1, err}
+	}
+	if answer.err != nil {
+		fmt.Fprintf(stderr, "svcproxy: %v\n", answer.err)
+	}
+	return answer.status
 }
+
+// statusError is the end of a command with an exit status of its own.
+type statusError struct {
+	status int
+	err    error // nil: the status is the answer, and nothing failed
+}
+
+func (e statusError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e statusError) Unwrap() error { return e.err }
 
 // usageError is a command line that cannot be carried out.
 type usageError struct{ error }

@@ -67,7 +67,7 @@ func golden(t *testing.T, path string) {
 	var stdout, stderr bytes.Buffer
 	status := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr)
 	got := []txtar.File{
-		{Name: "stdout", Data: stdout.Bytes()},
+		{Name: "stdout", Data: bytes.ReplaceAll(stdout.Bytes(), []byte(dir), []byte("IN"))},
 		{Name: "stderr", Data: bytes.ReplaceAll(stderr.Bytes(), []byte(dir), []byte("IN"))},
 		{Name: "status", Data: []byte{byte('0' + status), '\n'}},
 	}

@@ -125,13 +125,19 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 	return out, nil
 }
 
+// configHere is config, with what the sysctls of this node ask for.
+func (o *options) configHere(f rules.Family) rules.Config {
+	c := o.config(f)
+	c.DropInvalid = c.DropInvalid && !kernel.ConntrackLiberal()
+	return c
+}
+
 // family is what the proxy needs to know about a family. What depends on the
 // sysctls of the node is decided here.
 func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tables, maxChains int) proxy.Family {
-	out := proxy.Family{Config: o.config(f), Kernel: tables, MaxChains: maxChains, Conntrack: kernel.NewFlows(f), Missing: tables.Missing}
-	if kernel.ConntrackLiberal() {
+	out := proxy.Family{Config: o.configHere(f), Kernel: tables, MaxChains: maxChains, Conntrack: kernel.NewFlows(f), Missing: tables.Missing}
+	if !out.Config.DropInvalid {
 		klog.FromContext(ctx).Info("nf_conntrack_tcp_be_liberal is set: INVALID packets are not dropped", "family", f)
-		out.Config.DropInvalid = false
 	}
 	if table, chain, rule, ok := rules.InvalidDropped(out.Config); ok {
 		out.Dropped = func(ctx context.Context) (uint64, error) { return tables.Packets(ctx, table, chain, rule) }
