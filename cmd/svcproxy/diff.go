@@ -95,7 +95,7 @@ func (d *diffOptions) readsStdinTwice(o *options) bool {
 // compare reads objects and rules and compares them, family by family. What is wrong
 // with the objects goes to stderr: the rest is wanted all the same.
 func (d *diffOptions) compare(ctx context.Context, o *options, args []string, stderr io.Writer) (*diffReport, error) {
-	p := newProgress(stderr)
+	p := newDiffProgress(stderr)
 	var snap *rules.Snapshot
 	if err := p.during("Reading the objects", func() error {
 		read, problems, err := o.snapshot(ctx)
@@ -113,7 +113,7 @@ func (d *diffOptions) compare(ctx context.Context, o *options, args []string, st
 	}
 	m := &reportMaker{opts: d, snap: snap, quarantined: map[string]string{}}
 	if len(d.saved) == 0 {
-		m.quarantined = o.quarantined(ctx)
+		m.quarantined = o.quarantinedNow(ctx)
 	}
 	for _, f := range sources {
 		if err := p.during("Comparing the rules of "+f.family.String(), func() error { return m.family(ctx, f) }); err != nil {

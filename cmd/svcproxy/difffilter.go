@@ -74,7 +74,7 @@ func suggest(arg string, known []string) string {
 	distances := make(map[string]int, len(known))
 	for _, name := range known {
 		_, short, _ := strings.Cut(name, "/")
-		distances[name] = min(distance(arg, name), distance(arg, short))
+		distances[name] = min(lettersApart(arg, name), lettersApart(arg, short))
 	}
 	slices.SortStableFunc(near, func(a, b string) int { return distances[a] - distances[b] })
 	near = near[:min(mostNames, len(near))]
@@ -85,9 +85,9 @@ func suggest(arg string, known []string) string {
 	return "; do you mean " + strings.Join(near, " or ") + "?"
 }
 
-// distance is how many letters have to be put in, taken out or changed to make b of a
+// lettersApart is how many letters have to be put in, taken out or changed to make b of a
 // (Levenshtein).
-func distance(a, b string) int {
+func lettersApart(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

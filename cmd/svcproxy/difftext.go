@@ -40,10 +40,10 @@ func (t *diffText) line(format string, args ...any) { fmt.Fprintf(&t.Builder, fo
 
 // Colours of a terminal, for lines whose first character says the same.
 const (
-	bold  = "1"
-	red   = "31"
-	green = "32"
-	cyan  = "36"
+	headStyle  = "1"
+	haveStyle  = "31"
+	wantStyle  = "32"
+	placeStyle = "36"
 )
 
 func (t *diffText) coloured(colour, line string) {
@@ -75,7 +75,7 @@ func (t *diffText) family(f *familyDiff) {
 }
 
 func (t *diffText) service(f *familyDiff, s *serviceDiff) {
-	t.coloured(bold, heading(s))
+	t.coloured(headStyle, heading(s))
 	for i := range s.Chains {
 		t.chain(f, &s.Chains[i])
 	}
@@ -106,8 +106,8 @@ func (t *diffText) chain(f *familyDiff, c *chainDiff) {
 	case rules.JumpBehind:
 		want = "wanted before the rule that takes every packet"
 	}
-	t.coloured(bold, "--- "+name+"\t"+have)
-	t.coloured(bold, "+++ "+name+"\t"+want)
+	t.coloured(headStyle, "--- "+name+"\t"+have)
+	t.coloured(headStyle, "+++ "+name+"\t"+want)
 	for i := range c.Hunks {
 		t.hunk(&c.Hunks[i])
 	}
@@ -115,13 +115,13 @@ func (t *diffText) chain(f *familyDiff, c *chainDiff) {
 
 func (t *diffText) hunk(h *hunkDiff) {
 	have, want := (&rules.Hunk{Lines: h.Lines}).Counts()
-	t.coloured(cyan, fmt.Sprintf("@@ -%d,%d +%d,%d @@", h.Have, have, h.Want, want))
+	t.coloured(placeStyle, fmt.Sprintf("@@ -%d,%d +%d,%d @@", h.Have, have, h.Want, want))
 	for _, l := range h.Lines {
 		switch l[0] {
 		case '-':
-			t.coloured(red, l)
+			t.coloured(haveStyle, l)
 		case '+':
-			t.coloured(green, l)
+			t.coloured(wantStyle, l)
 		default:
 			t.line("%s", l)
 		}

@@ -109,7 +109,7 @@ func (k *kernelReader) readBackend(ctx context.Context, b kernel.Backend, known 
 	if err != nil {
 		return nil, err
 	}
-	return tables.Read(ctx, known)
+	return tables.Peek(ctx, known)
 }
 
 // explain adds to an error what to do about it.

@@ -39,7 +39,7 @@ func (o *options) savedRules(paths []string) ([]ruleSource, error) {
 
 func savedReader(name string, text []byte, f rules.Family) func(context.Context, *rules.Ruleset) (*foundRules, error) {
 	return func(context.Context, *rules.Ruleset) (*foundRules, error) {
-		own, err := rules.ReadSave(text, f)
+		own, err := rules.ReadOwn(text, f)
 		if err != nil {
 			return nil, fmt.Errorf("--rules: %s: %w; give what iptables-save or ip6tables-save prints", name, err)
 		}

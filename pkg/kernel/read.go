@@ -16,6 +16,11 @@ import (
 // of what is known keeps next to no memory.
 func (t *Tables) Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
 	t.witness.reading()
+	return t.Peek(ctx, known)
+}
+
+// Peek is Read for those who look once, and do not ask afterwards what others did.
+func (t *Tables) Peek(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
 	reader := rules.NewOwnReader(t.family, known)
 	// All tables at once: iptables-nft-save asks the kernel for all whichever it
 	// prints, and the legacy one makes a table that it is asked for.

@@ -328,16 +328,16 @@ func TestFatesOfWhatOnlyTheKernelServes(t *testing.T) {
 	}
 }
 
-func TestReadSaveWantsWholeTables(t *testing.T) {
+func TestReadOwnWantsWholeTables(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "there is no table", "*nat\n:A - [0:0]\n": "table nat has no end", "*nat\nCOMMIT\n*filter\n": "table filter has no end",
 		"*nat\n:A - [0:0]\n:B\n": "line 3",
 	} {
-		if _, err := ReadSave([]byte(text), IPv4); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ReadOwn([]byte(text), IPv4); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want %q", text, err, want)
 		}
 	}
-	own, err := ReadSave([]byte("# Table `nat' is incompatible, use 'nft' tool.\n*filter\n[7:8] -A INPUT -j KUBE-SERVICES\nCOMMIT\n"), IPv4)
+	own, err := ReadOwn([]byte("# Table `nat' is incompatible, use 'nft' tool.\n*filter\n[7:8] -A INPUT -j KUBE-SERVICES\nCOMMIT\n"), IPv4)
 	if err != nil || len(own.Jumps) != 1 || !slices.Equal(own.Unreadable, []TableName{Nat}) {
 		t.Errorf("%+v, error %v", own, err)
 	}

@@ -9,13 +9,15 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells people what takes long. Elsewhere than on a terminal nobody waits.
-type progress struct {
+// diffProgress tells people what takes long. Elsewhere than on a terminal nobody waits.
+type diffProgress struct {
 	w        io.Writer
 	terminal bool
 }
 
-func newProgress(stderr io.Writer) *progress { return &progress{stderr, isTerminal(stderr)} }
+func newDiffProgress(stderr io.Writer) *diffProgress {
+	return &diffProgress{stderr, isTerminal(stderr)}
+}
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
@@ -26,7 +28,7 @@ func isTerminal(w io.Writer) bool {
 const progressPatience = time.Second
 
 // during runs a step, and says what it is once it has taken a while.
-func (p *progress) during(what string, step func() error) error {
+func (p *diffProgress) during(what string, step func() error) error {
 	if p.terminal {
 		say := time.AfterFunc(progressPatience, func() { fmt.Fprintf(p.w, "%s ...\n", what) })
 		defer say.Stop()

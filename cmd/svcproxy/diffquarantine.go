@@ -12,19 +12,19 @@ import (
 // quarantineQuery is how long the running proxy may take to answer.
 const quarantineQuery = 2 * time.Second
 
-// quarantined asks the proxy that runs on this node, on its metrics address, which
+// quarantinedNow asks the proxy that runs on this node, on its metrics address, which
 // Services the kernel refuses. Where none runs, or one that does not tell, there are none.
-func (o *options) quarantined(ctx context.Context) quarantine {
+func (o *options) quarantinedNow(ctx context.Context) quarantine {
 	out := quarantine{}
 	if o.settings.MetricsBindAddress == "" {
 		return out
 	}
-	var list []struct{ Family, Namespace, Name, InForce string }
+	var list []struct{ Family, Service, InForce string }
 	if err := getJSON(ctx, "http://"+o.settings.MetricsBindAddress+"/quarantine", &list); err != nil {
 		klog.FromContext(ctx).V(1).Info("The proxy of this node does not tell what is in quarantine", "reason", err.Error())
 	}
 	for _, s := range list {
-		out[s.Family+" "+s.Namespace+"/"+s.Name] = s.InForce
+		out[s.Family+" "+s.Service] = s.InForce
 	}
 	return out
 }

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// ReadSave returns what is ours of what iptables-save printed, with or without
+// ReadOwn returns what is ours of what iptables-save printed, with or without
 // counters, or of text for iptables-restore. Text without any table, or with one that
 // does not end, is an error: a part would look as if rules were missing.
-func ReadSave(text []byte, f Family) (*Ruleset, error) {
+func ReadOwn(text []byte, f Family) (*Ruleset, error) {
 	tables, err := ParseSave(text, f)
 	if err != nil {
 		return nil, err
