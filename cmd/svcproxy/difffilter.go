@@ -62,7 +62,7 @@ func findService(arg string, known []string) (string, error) {
 	case 1:
 		return same[0], nil
 	}
-	return "", fmt.Errorf("Service %q: there are several of this name: give one of %s", arg, strings.Join(same, ", "))
+	return "", fmt.Errorf("several Services are called %q: give one of %s", arg, strings.Join(same, ", "))
 }
 
 // mostNames bounds how many names are suggested.
