@@ -16,7 +16,8 @@ the place of kube-proxy: the same chains, flags and configuration file.
   svcproxy -f DIR                 serve from files, without an API server
   svcproxy --config FILE          follow the cluster as kube-proxy's configuration says
   svcproxy --cleanup              remove all its rules
-  svcproxy diff                   compare the kernel's rules with those wanted`
+  svcproxy diff                   compare the kernel's rules with those wanted
+  svcproxy trace --to SERVICE     say what becomes of a packet, rule by rule, and why`
 
 // newCommand returns the command line. "-f -" reads from stdin.
 func newCommand(stdin io.Reader) *cobra.Command {
@@ -44,6 +45,7 @@ func newCommand(stdin io.Reader) *cobra.Command {
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	o.addFlags(cmd.Flags())
 	cmd.AddCommand(newDiffCommand(stdin))
+	cmd.AddCommand(newTraceCommand(stdin))
 	return cmd
 }
 

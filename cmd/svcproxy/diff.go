@@ -124,7 +124,7 @@ func (d *diffOptions) compare(ctx context.Context, o *options, args []string, st
 }
 
 // sources are the rules to compare: of files, or the kernel's.
-func (d *diffOptions) sources(o *options) ([]ruleSource, error) {
+func (d *diffOptions) sources(o *options) ([]ownSource, error) {
 	if len(d.saved) > 0 {
 		return o.savedRules(d.saved)
 	}

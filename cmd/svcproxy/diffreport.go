@@ -92,7 +92,7 @@ type reportMaker struct {
 }
 
 // family compares the rules of one source. One without tables is left out.
-func (m *reportMaker) family(ctx context.Context, src ruleSource) error {
+func (m *reportMaker) family(ctx context.Context, src ownSource) error {
 	b := rules.NewBuilder(src.config)
 	want := b.Build(m.snap)
 	have, err := src.read(ctx, want)

@@ -22,21 +22,62 @@ type fates struct {
 	words []string // for each flow
 }
 
-// walkAll sends every packet of the matrix through the tables.
-func walkAll(t *testing.T, tables []rules.Table, own []netip.Addr, flows []flow) fates {
+// walkAll sends every packet of the matrix through rules. What trace says of each
+// must be the same.
+func walkAll(t *testing.T, text []byte, f rules.Family, own []netip.Addr, flows []flow) fates {
 	t.Helper()
+	tables, err := rules.ParseSave(text, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	save, err := rules.ReadSave(string(text), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := rules.Host{Addresses: own}
 	out := fates{flows: flows}
 	for _, f := range flows {
-		ends, err := rules.Walk(tables, rules.Host{Addresses: own}, rules.Packet{
+		p := rules.Packet{
 			FromNode: f.from.node, In: f.from.in, Protocol: f.to.protocol, Seen: f.from.seen,
 			Src: netip.AddrPortFrom(f.from.src, 40000), Dst: f.to.addr,
-		})
+		}
+		ends, err := rules.Walk(tables, host, p)
 		if err != nil {
 			t.Fatalf("%s from %s: %v", f.to, f.from.name, err)
 		}
-		out.words = append(out.words, inWords(ends, f.to.addr))
+		words := inWords(ends, f.to.addr)
+		journey, err := rules.Trace([]rules.Layer{{Save: save}}, host, p)
+		if err != nil {
+			t.Fatalf("%s from %s: %v", f.to, f.from.name, err)
+		}
+		if got := tracedWords(journey, f.to.addr); got != words {
+			t.Errorf("%s from %s: traced %s, walked %s", f.to, f.from.name, got, words)
+		}
+		out.words = append(out.words, words)
 	}
 	return out
+}
+
+// tracedWords says what trace says of a packet. Packets that several rules stop end
+// alike.
+func tracedWords(j *rules.Journey, dst netip.AddrPort) string {
+	var ends []rules.Fate
+	for _, e := range j.Ends {
+		i := slices.IndexFunc(ends, func(f rules.Fate) bool {
+			f.Probability = e.Probability
+			return f == e.Fate
+		})
+		if i >= 0 {
+			ends[i].Probability += e.Probability
+			continue
+		}
+		ends = append(ends, e.Fate)
+	}
+	words := inWords(ends, dst)
+	if len(j.Unknown) > 0 {
+		words += ", not understood: " + j.Unknown[0].Text
+	}
+	return words
 }
 
 // String writes the fates for people: destinations that fare alike stand

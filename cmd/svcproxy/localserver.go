@@ -10,14 +10,18 @@ import (
 
 	"k8s.io/component-base/logs"
 	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
+
+	"svcproxy/pkg/proxy"
 )
 
 // localHandler serves what is for the node itself, on --metrics-bind-address:
-// health, the configuration and, if asked for, what profiles the program. The last
-// two are on loopback addresses alone, whatever that address is.
-func (o *options) localHandler(health http.Handler) http.Handler {
+// health, which Services the kernel refuses, the configuration and, if asked for, what
+// profiles the program. All but the first are on loopback addresses alone, whatever
+// that address is.
+func (o *options) localHandler(health http.Handler, refused func() []proxy.Quarantined) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", health)
+	mux.Handle("GET "+quarantinePath, onLoopback(tellQuarantine(refused)))
 	mux.Handle("GET /configz", onLoopback(configz(o.settings.configuration)))
 	if o.settings.EnableProfiling {
 		debug := http.NewServeMux()

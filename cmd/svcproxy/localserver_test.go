@@ -24,7 +24,7 @@ func askAt(o *options, addr, method, path, body string) *httptest.ResponseRecord
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(addr), Port: 10249}))
-	o.localHandler(proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler()).ServeHTTP(w, r)
+	o.localHandler(proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler(), refusedOne).ServeHTTP(w, r)
 	return w
 }
 
@@ -33,7 +33,7 @@ func TestInsidesAreServedOnLoopbackAlone(t *testing.T) {
 	o := configured(t, "--profiling", "--metrics-bind-address=0.0.0.0:10249")
 	for _, r := range []struct {
 		method, path string
-	}{{http.MethodGet, "/configz"}, {http.MethodGet, "/debug/pprof/"}, {http.MethodGet, "/debug/pprof/heap"}, {http.MethodPut, "/debug/flags/v"}} {
+	}{{http.MethodGet, "/configz"}, {http.MethodGet, quarantinePath}, {http.MethodGet, "/debug/pprof/"}, {http.MethodGet, "/debug/pprof/heap"}, {http.MethodPut, "/debug/flags/v"}} {
 		for _, addr := range []string{"10.250.0.2", "fd00::1", "::ffff:10.250.0.2"} {
 			if w := askAt(o, addr, r.method, r.path, "2"); w.Code != http.StatusForbidden {
 				t.Errorf("%s %s at %s: %d", r.method, r.path, addr, w.Code)

@@ -13,7 +13,7 @@ import (
 
 // savedRules are those of files with what iptables-save or ip6tables-save printed, or
 // svcproxy --dry-run. A file may hold both families.
-func (o *options) savedRules(paths []string) ([]ruleSource, error) {
+func (o *options) savedRules(paths []string) ([]ownSource, error) {
 	texts := map[rules.Family][]byte{}
 	names := map[rules.Family]string{}
 	for _, path := range paths {
@@ -25,10 +25,10 @@ func (o *options) savedRules(paths []string) ([]ruleSource, error) {
 			texts[f], names[f] = append(texts[f], part...), path
 		}
 	}
-	var out []ruleSource
+	var out []ownSource
 	for _, f := range o.families {
 		if text, ok := texts[f]; ok {
-			out = append(out, ruleSource{f, o.config(f), savedReader(names[f], text, f)})
+			out = append(out, ownSource{f, o.config(f), savedReader(names[f], text, f)})
 		}
 	}
 	if len(out) == 0 {

@@ -222,7 +222,7 @@ func (o *options) runProxy(ctx context.Context) error {
 		handler       http.Handler
 	}{
 		{healthzFlag, o.settings.HealthzBindAddress, p.Health().Handler()},
-		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(p.Health().LocalHandler())},
+		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(p.Health().LocalHandler(), p.Quarantined)},
 	} {
 		if s.address == "" {
 			continue

@@ -114,3 +114,20 @@ func TestOneChangeIsSmall(t *testing.T) {
 		t.Errorf("one endpoint changed of %d Services: %d transactions, %d bytes", 2000, len(plan.Transactions), len(RenderPlan(plan)))
 	}
 }
+
+// BenchmarkTrace includes finding the chains in what iptables-save has printed.
+func BenchmarkTrace(b *testing.B) {
+	snap := manyServices(benchServices)
+	text := string(RenderPlan(NewPlan(&Ruleset{}, Build(snap, testConfig(IPv4)), 0)))
+	b.SetBytes(int64(len(text)))
+	p := Packet{FromNode: true, Protocol: TCP, Src: netip.MustParseAddrPort("10.250.0.2:40000"), Dst: netip.AddrPortFrom(snap.Services[77].ClusterIPs[0], 80)}
+	for b.Loop() {
+		save, err := ReadSave(text, IPv4)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if j, err := Trace([]Layer{{Save: save}}, Host{}, p); err != nil || len(j.Ends) != 2 {
+			b.Fatalf("%+v, %v", j, err)
+		}
+	}
+}

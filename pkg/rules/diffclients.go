@@ -116,7 +116,7 @@ func (a *asked) interfaceNames() []string {
 		return []string{""}
 	}
 	other := "other0"
-	for slices.ContainsFunc(a.interfaces, func(m string) bool { return matchInterface(InterfaceMatch{Name: m}, other) }) {
+	for slices.ContainsFunc(a.interfaces, func(m string) bool { return (InterfaceMatch{Name: m}).of(other) == yes }) {
 		other = "x" + other
 	}
 	out := []string{other}

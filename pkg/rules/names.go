@@ -106,3 +106,9 @@ func Owned(table TableName, chain string) bool {
 func Shared(table TableName, chain string) bool {
 	return table == Filter && chain == chainKubeFirewall
 }
+
+// PortChains returns the names of the chains that balance the traffic of a Service
+// port, by its ID: that of policy Cluster, and that of Local.
+func PortChains(id string, p Protocol) (cluster, local string) {
+	return prefixService + serviceHash(id, p), prefixLocal + serviceHash(id, p)
+}

@@ -49,7 +49,7 @@ func (r *OwnReader) line(line []byte) error {
 	switch {
 	case len(line) == 0:
 	case line[0] == '#':
-		if table, ok := unreadable(string(line)); ok {
+		if table, ok := unreadable(string(line)); ok && slices.Contains(Tables(), table) {
 			r.Unreadable(table)
 		}
 	case line[0] == '*':
@@ -88,7 +88,7 @@ func unreadable(line string) (TableName, bool) {
 		return "", false
 	}
 	name, rest, _ := strings.Cut(name, "'")
-	return TableName(name), strings.HasPrefix(rest, " is incompatible") && slices.Contains(Tables(), TableName(name))
+	return TableName(name), strings.HasPrefix(rest, " is incompatible")
 }
 
 func (r *OwnReader) start(name TableName) {

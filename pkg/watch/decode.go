@@ -32,6 +32,13 @@ type objects struct {
 // its own and spoils nothing else. file is its name, for messages.
 func decode(file string, text []byte) *objects {
 	d := &decoder{file: file, out: &objects{}}
+	d.each = d.take
+	d.documents(text)
+	return d.out
+}
+
+// documents hands over every object of a file.
+func (d *decoder) documents(text []byte) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	// The reader loses a last line without end whose length is a multiple of its
 	// buffer's.
@@ -40,12 +47,12 @@ func decode(file string, text []byte) *objects {
 	for n := 1; ; n++ {
 		doc, err := docs.Read()
 		if errors.Is(err, io.EOF) {
-			return d.out
+			return
 		}
-		d.document = fmt.Sprintf("%s#%d", file, n)
+		d.document = fmt.Sprintf("%s#%d", d.file, n)
 		if err != nil {
 			d.malformed(err)
-			return d.out
+			return
 		}
 		raw, err := yaml.YAMLToJSON(doc)
 		if err != nil {
@@ -59,6 +66,7 @@ func decode(file string, text []byte) *objects {
 type decoder struct {
 	file, document string
 	out            *objects
+	each           func(h *header, raw []byte) // is given each object that is no list
 }
 
 func (d *decoder) problem(object, field, value, reason string) {
@@ -98,24 +106,32 @@ func (d *decoder) object(raw []byte, unsaid metav1.TypeMeta) {
 	switch h.APIVersion + " " + h.Kind {
 	case "v1 List":
 		d.items(h.Items, metav1.TypeMeta{})
-	case "v1 ServiceList", "v1 NodeList", "networking.k8s.io/v1 ServiceCIDRList", "discovery.k8s.io/v1 EndpointSliceList":
+	case "v1 ServiceList", "v1 NodeList", "v1 PodList", "networking.k8s.io/v1 ServiceCIDRList", "discovery.k8s.io/v1 EndpointSliceList":
 		d.items(h.Items, metav1.TypeMeta{APIVersion: h.APIVersion, Kind: strings.TrimSuffix(h.Kind, "List")})
+	default:
+		d.each(&h, raw)
+	}
+}
+
+// take takes in an object that counts for rules.
+func (d *decoder) take(h *header, raw []byte) {
+	switch h.APIVersion + " " + h.Kind {
 	case "v1 Service":
-		if s := read[corev1.Service](d, &h, raw); s != nil {
+		if s := read[corev1.Service](d, h, raw); s != nil {
 			s.Namespace = defaultNamespace(s.Namespace)
 			d.out.services = append(d.out.services, convertService(s))
 		}
 	case "discovery.k8s.io/v1 EndpointSlice":
-		if s := read[discoveryv1.EndpointSlice](d, &h, raw); s != nil {
+		if s := read[discoveryv1.EndpointSlice](d, h, raw); s != nil {
 			s.Namespace = defaultNamespace(s.Namespace)
 			d.out.slices = append(d.out.slices, convertSlice(s))
 		}
 	case "v1 Node":
-		if n := read[corev1.Node](d, &h, raw); n != nil {
+		if n := read[corev1.Node](d, h, raw); n != nil {
 			d.out.nodes = append(d.out.nodes, n)
 		}
 	case "networking.k8s.io/v1 ServiceCIDR":
-		if c := read[networkingv1.ServiceCIDR](d, &h, raw); c != nil {
+		if c := read[networkingv1.ServiceCIDR](d, h, raw); c != nil {
 			d.out.cidrs = append(d.out.cidrs, c)
 		}
 	}

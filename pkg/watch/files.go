@@ -3,7 +3,6 @@ package watch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -180,19 +179,15 @@ func (f *Files) read(name string) (*objects, error) {
 	f.mu.Lock()
 	old := f.files[name]
 	f.mu.Unlock()
-	if name == "-" {
-		if old != nil {
-			return old, nil
-		}
-		text, err := io.ReadAll(f.stdin)
-		if err != nil {
-			return nil, fmt.Errorf("read standard input: %w", err)
-		}
-		return decode("stdin", text), nil
+	if name == "-" && old != nil {
+		return old, nil
 	}
-	text, err := os.ReadFile(name)
+	text, err := readText(name, f.stdin)
 	if err != nil {
 		return nil, err
+	}
+	if name == "-" {
+		return decode("stdin", text), nil
 	}
 	now := decode(filepath.Base(name), text)
 	if len(now.problems) > 0 && old != nil {

@@ -9,8 +9,8 @@ import (
 	"svcproxy/pkg/rules"
 )
 
-// ruleSource is where the rules of one family are, to be compared with others.
-type ruleSource struct {
+// ownSource is where the rules of one family are, to be compared with others.
+type ownSource struct {
 	family rules.Family
 	config rules.Config
 	read   func(ctx context.Context, known *rules.Ruleset) (*foundRules, error)
@@ -31,11 +31,11 @@ type leftoverRules struct {
 
 // kernelRules are those of this node. A family that the kernel has no tables of is
 // left out, unless it was asked for.
-func (o *options) kernelRules() []ruleSource {
-	var out []ruleSource
+func (o *options) kernelRules() []ownSource {
+	var out []ownSource
 	for _, f := range o.families {
 		k := kernelReader{family: f, want: kernel.Backend(o.backend), optional: o.ipFamily == "" && f == rules.IPv6}
-		out = append(out, ruleSource{f, o.configHere(f), k.read})
+		out = append(out, ownSource{f, o.configHere(f), k.read})
 	}
 	return out
 }

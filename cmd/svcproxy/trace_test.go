@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"svcproxy/pkg/rules"
+)
+
+// traced runs trace and returns its JSON form.
+func traced(t *testing.T, stdin string, args ...string) *traceReport {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	args = append([]string{"trace", "-o", "json"}, args...)
+	if status := run(context.Background(), args, strings.NewReader(stdin), &stdout, &stderr); status != 0 {
+		t.Fatalf("%v: status %d: %s", args, status, &stderr)
+	}
+	out := &traceReport{}
+	d := json.NewDecoder(&stdout)
+	if err := d.Decode(out); err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return out
+}
+
+// The command says of saved rules, kube-proxy's and ours, what Walk says of them, and
+// of the rules for objects the same without a save: for a destination of each Service.
+func TestTraceCommandOnEveryCase(t *testing.T) {
+	paths, err := filepath.Glob("testdata/kube-proxy/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { traceCase(t, path) })
+	}
+}
+
+func traceCase(t *testing.T, path string) {
+	a, err := txtar.ParseFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := kubeProxyCase{archive: a, objects: readObjects(t, section(a, "objects.yaml"))}
+	dir := t.TempDir()
+	objects := filepath.Join(dir, "objects.yaml")
+	write(t, objects, section(a, "objects.yaml"))
+	flags := append(strings.Fields(lastLine(string(a.Comment))), "--hostname-override", c.objects.node.Name)
+	for _, f := range rules.Families() {
+		ours := c.dryRun(t, f)
+		peer := section(a, saveCommand(f))
+		write(t, filepath.Join(dir, "ours"), ours)
+		write(t, filepath.Join(dir, "peer"), peer)
+		for _, to := range c.objects.destinations(f)[:min(4, len(c.objects.destinations(f)))] {
+			base := append(slices.Clone(flags), "--to", to.addr.String(), "--proto", string(to.protocol), "--from", known(f).outside.String(), "--in", "eth0")
+			position := position{name: "outside", in: "eth0", src: known(f).outside}
+			check := func(text []byte, more ...string) {
+				t.Helper()
+				want := walkAll(t, text, f, c.objects.nodeAddresses(), []flow{{to, position}}).words[0]
+				report := traced(t, "", append(slices.Clone(base), more...)...)
+				if got := tracedWords(&report.Journey, to.addr); got != want {
+					t.Errorf("%v: %s, want %s", more, got, want)
+				}
+			}
+			check(ours, "-f", objects)
+			check(ours, "-f", objects, "--rules", filepath.Join(dir, "ours"))
+			check(peer, "-f", objects, "--rules", filepath.Join(dir, "peer"))
+		}
+	}
+}
+
+func write(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestParseTo(t *testing.T) {
+	for text, want := range map[string]string{
+		"web":                          "web ",
+		"ns/web":                       "ns/web ",
+		"ns/web:80":                    "ns/web 80",
+		"ns/web:http":                  "ns/web http",
+		"web.ns":                       "ns/web ",
+		"web.ns.svc":                   "ns/web ",
+		"web.ns.svc.cluster.local.:53": "ns/web 53",
+		"10.96.0.1:80":                 "10.96.0.1 80",
+		"10.96.0.1":                    "10.96.0.1 ",
+		"[fd00::1]:80":                 "fd00::1 80",
+		"fd00::1":                      "fd00::1 ",
+		"[::ffff:10.96.0.1]:80":        "10.96.0.1 80",
+	} {
+		to, err := parseTo(text)
+		got := to.String()
+		if to.addr.IsValid() {
+			got = to.addr.String()
+		}
+		if got += " " + to.port; err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "/web", "ns/", "ns/web:", "ns/web:0", "ns/web:70000", "a/b/c", "www.example.org", "10.96.0.1:0", "10.96.0.1:x", "NS/Web", "web:-"} {
+		if to, err := parseTo(text); err == nil {
+			t.Errorf("%q is taken for %+v", text, to)
+		}
+	}
+}
+
+func TestParseFrom(t *testing.T) {
+	for _, text := range []string{"node", "10.21.1.2", "fd00::1", "pod/client", "pod/ns/client", "pod/ns/a.b"} {
+		if _, err := parseFrom(text); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, text := range []string{"", "pod/", "pod/ns/", "pod//x", "client", "10.21.1.2:80", "pod/a/b/c"} {
+		if from, err := parseFrom(text); err == nil {
+			t.Errorf("%q is taken for %+v", text, from)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"shop/cart", "shop/card", "shop/checkout", "kube-system/kube-dns", "shop/cart-admin"}
+	for name, want := range map[string]string{
+		"shop/cart":            "shop/cart shop/card shop/cart-admin",
+		"shop/chekout":         "shop/checkout",
+		"kube-system/kube-dsn": "kube-system/kube-dns",
+		"nothing/alike":        "",
+	} {
+		if got := strings.Join(nearest(name, names), " "); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestTraceUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"argument"}, {"--to", "a b"}, {"--to", "ns/web", "--from", "x"}, {"--to", "ns/web", "--proto", "icmp"},
+		{"--to", "ns/web", "-o", "yaml"}, {"--to", "ns/web", "--rules", "-", "-f", "-"}, {"--to", "ns/web", "--rules", "objects"},
+		{"--to", "10.96.0.1:80", "--rules", "testdata/trace/empty.save", "--from", "fd00::1"}, {"--no-such-flag"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if status := run(context.Background(), append([]string{"trace"}, args...), strings.NewReader(""), &stdout, &stderr); status != 2 || stdout.Len() > 0 {
+			t.Errorf("%v: status %d, stdout %q, stderr %q", args, status, &stdout, &stderr)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"svcproxy/pkg/rules"
+)
+
+// Saved is all tables that one backend has of a family, whoever wrote their rules.
+type Saved struct {
+	Backend Backend
+	Text    []byte // as iptables-save -c prints them
+}
+
+// What keeps the tables from being read.
+var (
+	ErrNotPermitted = errors.New("the tables may not be read")
+	ErrNotInstalled = errors.New("no iptables backend is installed")
+)
+
+// Save returns all tables of the family, with counters. Those that only nft can show
+// are named in a comment. Without the right to read them the error is an
+// ErrNotPermitted.
+func (t *Tables) Save(ctx context.Context) ([]byte, error) {
+	text, err := output(ctx, t.run, t.tools.save, "-c")
+	if exitStatus(err) == notUnderstood {
+		text, err = t.saveEach(ctx)
+	}
+	return text, permitted(err)
+}
+
+// saveEach saves one table after the other, to have those that can be read.
+func (t *Tables) saveEach(ctx context.Context) ([]byte, error) {
+	var all bytes.Buffer
+	for _, name := range []string{"raw", "mangle", "nat", "filter", "security"} {
+		text, err := output(ctx, t.run, t.tools.save, "-c", "-t", name)
+		if exitStatus(err) == notUnderstood {
+			fmt.Fprintf(&all, "# Table `%s' is incompatible, use 'nft' tool.\n", name)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all.Write(text)
+	}
+	return all.Bytes(), nil
+}
+
+// denied matches what the commands say where rights are missing.
+var denied = regexp.MustCompile(`you must be root|Permission denied|Operation not permitted`)
+
+func permitted(err error) error {
+	var e *exitError
+	if errors.As(err, &e) && denied.MatchString(e.stderr) {
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	}
+	return err
+}
+
+// SaveAll saves the tables of each installed backend, or of the one that is wanted:
+// the kernel applies those of both. Each is read once. A backend that is not installed,
+// where the other is, is left out.
+func SaveAll(ctx context.Context, want Backend, f rules.Family) ([]Saved, error) {
+	backends := []Backend{NFT, Legacy}
+	if want != Auto {
+		backends = []Backend{want}
+	}
+	var out []Saved
+	var missing []error
+	for _, b := range backends {
+		tools, err := findTools(ctx, execute, f, b)
+		if err != nil {
+			missing = append(missing, err)
+			continue
+		}
+		t := Tables{family: f, tools: tools, run: execute}
+		text, err := t.Save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Saved{b, text})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: %w", ErrNotInstalled, errors.Join(missing...))
+	}
+	return out, nil
+}
