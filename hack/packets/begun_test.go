@@ -40,7 +40,14 @@ func TestConnectionsBegunBeforeTheRules(t *testing.T) {
 	}
 	outcomes := make(chan outcome, len(clients))
 	for src, dst := range clients {
-		go n.inside("client", func() { outcomes <- try("tcp", netip.MustParseAddr(src), dst, 4*patience) })
+		go func() {
+			if err := kerneltest.Inside(n.namespace("client"), func() {
+				outcomes <- try("tcp", netip.MustParseAddr(src), dst, 4*patience)
+			}); err != nil {
+				t.Error(err)
+				outcomes <- outcome{}
+			}
+		}()
 	}
 	for end := time.Now().Add(patience); strings.Count(n.tracked("ipv4")+n.tracked("ipv6"), "[UNREPLIED]") < len(clients); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
