@@ -4,17 +4,22 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/tools/txtar"
 
 	"svcproxy/pkg/kernel/kerneltest"
+	"svcproxy/pkg/rules"
 )
 
 // runDiff runs "svcproxy diff" with flags.
@@ -265,6 +270,45 @@ func TestDiffOfBadInput(t *testing.T) {
 		if status != 2 || stdout != "" || !strings.Contains(stderr, c.says) {
 			t.Errorf("%v: status %d, %q, want 2 and %q", c.args, status, stdout+stderr, c.says)
 		}
+	}
+}
+
+// Who may not read the rules is told what that takes.
+func TestDiffWithoutTheRightToRead(t *testing.T) {
+	for _, backend := range []string{"nft", "legacy", "auto"} {
+		kerneltest.Enter(t)
+		cmd := exec.Command("/proc/self/exe", "diff", "--ip-family=ipv4", "--hostname-override=x", "--iptables-backend="+backend, "-f", "-")
+		cmd.Env = append(os.Environ(), runVariable+"=1")
+		cmd.Stdin = strings.NewReader(`{"apiVersion":"v1","kind":"List","items":[]}`)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "takes the capability NET_ADMIN, with iptables-legacy NET_RAW too") {
+			t.Errorf("%s: %v\n%s", backend, err, out)
+		}
+	}
+}
+
+// What the running proxy keeps in quarantine is named so, and asked for on its metrics
+// address; one that does not know that path says nothing.
+func TestDiffNamesWhatIsInQuarantine(t *testing.T) {
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	o := &options{settings: &settings{configuration: defaultConfiguration()}}
+	o.settings.MetricsBindAddress = strings.TrimPrefix(server.URL, "http://")
+	if got := o.quarantinedNow(t.Context()); len(got) != 0 {
+		t.Errorf("without an answer there are %v", got)
+	}
+	mux.HandleFunc("/quarantine", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"family":"IPv4","service":"ns/web","port":"ns/web:http","reason":"refused","inForce":"connections are refused"}]`)
+	})
+	q := o.quarantinedNow(t.Context())
+	if q.of(rules.IPv4, "ns/web") != "connections are refused" || q.of(rules.IPv6, "ns/web") != "" {
+		t.Errorf("%v", q)
+	}
+	s := serviceDiff{Service: "ns/web", Wanted: true, Quarantined: q.of(rules.IPv4, "ns/web")}
+	if got, want := heading(&s), "Service ns/web: in quarantine, the kernel refuses its rules; in force: connections are refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -170,6 +170,32 @@ func TestDiffIsByService(t *testing.T) {
 	}
 }
 
+// In a large cluster no rule names a Service, and names of chains and who leads to
+// them tell.
+func TestDiffIsByServiceWithoutComments(t *testing.T) {
+	cfg := testConfig(IPv4)
+	cfg.large = 1
+	many := func(n int) *Service {
+		var eps []int
+		for i := range n {
+			eps = append(eps, 10+i)
+		}
+		return clusterService(IPv4, "web", 1, eps...)
+	}
+	api := clusterService(IPv4, "api", 2, 3)
+	c := comparison(snapshot(api, many(12)), cfg, func(*Ruleset) *Ruleset {
+		had := Build(snapshot(api, many(13)), cfg)
+		for i := range had.Jumps {
+			had.Jumps[i].Position = 1
+		}
+		return had
+	})
+	got := lines(c.Diff())
+	if len(got) < 2+12 || slices.ContainsFunc(got, func(l string) bool { return !strings.HasPrefix(l, "ns/web|") || strings.Contains(l, "comment") }) {
+		t.Errorf("not all of these are of ns/web and without comment:\n%s", strings.Join(got, "\n"))
+	}
+}
+
 // edited puts another chain in the place of one; nil: none.
 func edited(r *Ruleset, t TableName, chain string, with func(*Chain) *Chain) {
 	table := r.Table(t)
