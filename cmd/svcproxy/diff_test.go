@@ -307,7 +307,7 @@ func TestDiffNamesWhatIsInQuarantine(t *testing.T) {
 		t.Errorf("%v", q)
 	}
 	s := serviceDiff{Service: "ns/web", Wanted: true, Quarantined: q.of(rules.IPv4, "ns/web")}
-	if got, want := heading(&s), "Service ns/web: in quarantine, the kernel refuses its rules; in force: connections are refused"; got != want {
+	if got, want := serviceHeading(&s), "Service ns/web: in quarantine, the kernel refuses its rules; in force: connections are refused"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -75,7 +75,7 @@ func (t *diffText) family(f *familyDiff) {
 }
 
 func (t *diffText) service(f *familyDiff, s *serviceDiff) {
-	t.coloured(headStyle, heading(s))
+	t.coloured(headStyle, serviceHeading(s))
 	for i := range s.Chains {
 		t.chain(f, &s.Chains[i])
 	}
@@ -83,7 +83,7 @@ func (t *diffText) service(f *familyDiff, s *serviceDiff) {
 	t.line("")
 }
 
-func heading(s *serviceDiff) string {
+func serviceHeading(s *serviceDiff) string {
 	switch {
 	case s.Service == "":
 		return "Rules of no single Service"
