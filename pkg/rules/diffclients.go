@@ -116,7 +116,10 @@ func (a *asked) interfaceNames() []string {
 		return []string{""}
 	}
 	other := "other0"
-	for slices.ContainsFunc(a.interfaces, func(m string) bool { return (InterfaceMatch{Name: m}).of(other) == yes }) {
+	for slices.ContainsFunc(a.interfaces, func(m string) bool {
+		begins := strings.TrimSuffix(m, "+")
+		return begins != "" && strings.HasPrefix(other, begins) // "+" matches them all
+	}) {
 		other = "x" + other
 	}
 	out := []string{other}
