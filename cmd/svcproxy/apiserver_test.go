@@ -14,11 +14,12 @@ import (
 
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 )
 
-// apiServer answers what svcproxy asks: watches of objects that a test sets. It
+// apiServer answers what svcproxy asks: watches and lists of objects that a test sets. It
 // keeps the Events it is sent.
 type apiServer struct {
 	mu      sync.Mutex
@@ -59,7 +60,7 @@ func newAPIServer(t *testing.T, list []byte) (s *apiServer, kubeconfig string) {
 
 // kinds maps the last word of a path to a kind of objects.
 func kinds() map[string]string {
-	return map[string]string{"services": "Service", "nodes": "Node", "endpointslices": "EndpointSlice", "servicecidrs": "ServiceCIDR"}
+	return map[string]string{"services": "Service", "nodes": "Node", "endpointslices": "EndpointSlice", "servicecidrs": "ServiceCIDR", "pods": "Pod"}
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -69,9 +70,43 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.keep(w, r)
 	case r.URL.Query().Get("watch") == "true":
 		s.watch(w, r, kind)
+	case kind != "":
+		s.list(w, r, kind)
 	default:
-		http.Error(w, "only watches are served", http.StatusNotFound)
+		http.Error(w, "not served", http.StatusNotFound)
 	}
+}
+
+// list answers with the objects of a kind that selectors and the namespace leave.
+func (s *apiServer) list(w http.ResponseWriter, r *http.Request, kind string) {
+	s.mu.Lock()
+	objects := s.objects
+	s.mu.Unlock()
+	name, byName := strings.CutPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")
+	selector, err := labels.Parse(r.URL.Query().Get("labelSelector"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	items := []any{}
+	for _, o := range objects {
+		in := !strings.Contains(r.URL.Path, "/namespaces/") || strings.Contains(r.URL.Path, "/namespaces/"+o.GetNamespace()+"/")
+		if o.GetKind() == kind && in && (!byName || o.GetName() == name) && selector.Matches(labels.Set(o.GetLabels())) {
+			items = append(items, o.Object)
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"apiVersion": apiVersionOf(r), "kind": kind + "List", "metadata": map[string]any{"resourceVersion": "1"}, "items": items})
+}
+
+// apiVersionOf is the API version that a path is of.
+func apiVersionOf(r *http.Request) string {
+	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/apis/"), "/api/")
+	parts := strings.Split(path, "/")
+	if parts[0] == "v1" {
+		return parts[0]
+	}
+	return strings.Join(parts[:2], "/")
 }
 
 // watch sends the objects first (KEP-3157), then those that change.
@@ -84,7 +119,7 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string) {
 	s.mu.Lock()
 	objects := s.objects
 	s.mu.Unlock()
-	apiVersion := strings.TrimPrefix(path.Dir(strings.TrimPrefix(r.URL.Path, "/apis/")), "/api/")
+	apiVersion := apiVersionOf(r)
 	if r.URL.Query().Get("sendInitialEvents") == "true" {
 		for _, o := range objects {
 			if o.GetKind() == kind {

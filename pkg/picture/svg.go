@@ -73,9 +73,14 @@ func (d *drawing) arrow(e *Edge, id string) {
 	half := (x2 - x1) / 2
 	d.linef(`<path d="M%.1f %.1fC%.1f %.1f %.1f %.1f %.1f %.1f" stroke-width="%.1f" marker-end="url(#%s-arrow)"/>`,
 		x1, y1, x1+half, y1, x2-half, y2, x2, y2, thickness(e.Share), escape(id))
-	if e.Label != "" {
-		d.text(x2-12, y2-5, "end", e.Label, ` font-size="10"`)
+	if e.Label == "" {
+		return
 	}
+	beside := -5.0 // above the line, or below one that comes from above
+	if y2 > y1 {
+		beside = 13
+	}
+	d.text(x2-12, y2+beside, "end", e.Label, ` font-size="10"`)
 }
 
 // escape makes text of SVG: no character of it is taken for markup.

@@ -61,6 +61,8 @@ type Step struct {
 // End is a fate, and who decided it.
 type End struct {
 	Fate
+	Mark uint32 `json:"mark,omitempty"` // that the packet had when it was routed
+
 	// Unsure: it hangs on one of Unknown whether a packet ends so. Probability is the
 	// most it can be then.
 	Unsure bool `json:"unsure,omitempty"`
@@ -90,7 +92,7 @@ type Unknown struct {
 func Trace(layers []Layer, host Host, p Packet) (*Journey, error) {
 	w := walker{host: &host, packet: &p, journey: &Journey{}}
 	for _, l := range layers {
-		w.layers = append(w.layers, layer{l.Name, l.Save})
+		w.layers = append(w.layers, layer{name: l.Name, source: l.Save, wordless: l.Save.nft})
 	}
 	states, err := w.walk()
 	if err != nil {
@@ -199,7 +201,7 @@ func mergeEnds(states []state) []End {
 	sum := map[End]float64{}
 	for i := range states {
 		s := &states[i]
-		e := End{Fate: s.fate(), Unsure: s.unsure}
+		e := End{Fate: s.fate(), Mark: s.routed, Unsure: s.unsure}
 		if s.stopped() {
 			e.By, e.ByPolicy, e.Where = s.by, s.policy, s.where()
 		}

@@ -28,6 +28,10 @@ type walker struct {
 type layer struct {
 	name   string
 	source chainSource
+
+	// wordless: a rule that says nothing at all may be one that nft made of what
+	// iptables has no words for.
+	wordless bool
 }
 
 // chainSource finds a chain; nil: there is none.
@@ -49,6 +53,8 @@ type state struct {
 	// share is the most it can be then.
 	unsure bool
 	share  float64 // probability of this branch
+
+	routed uint32 // the mark when the packet was routed
 
 	verdict string   // empty: still under way in its chain
 	by      *Step    // the rule that the verdict is from; nil: none, or nobody asks
@@ -87,6 +93,7 @@ func (w *walker) walk() ([]state, error) {
 	}
 	var ends []state
 	for _, s := range states {
+		s.routed = s.mark
 		out, err := w.hooks([]state{s}, w.way(s.dst.Addr()))
 		if err != nil {
 			return nil, err
@@ -326,9 +333,12 @@ func (w *walker) rule(at *place, s *state) (out []state, met bool, err error) {
 	r := &at.chain.Rules[at.i]
 	x := r.Rare()
 	does, hit := action{Target: r.Target, mark: x.SetMark, spec: x.Unparsed}, no
-	if x.Unparsed == "" {
+	switch {
+	case at.layer.wordless && *r == Rule{}:
+		hit, does.Name = perhaps, "?"
+	case x.Unparsed == "":
 		hit = w.matches(r, &x, s)
-	} else {
+	default:
 		f := understand(x.Unparsed, FamilyOf(w.packet.Dst.Addr()))
 		hit = w.matchesForeign(f, s)
 		does.Target, does.mark = f.rule.Target, f.rare.SetMark
