@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"encoding/binary"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -30,34 +31,55 @@ func (l *xtLock) runs() uint64 {
 // they are ours, all but rarely.
 func (l *xtLock) forget() { l.came() }
 
-// came takes in what has come and reports whether that was anything.
+// came takes in what has come and reports whether that was anything. A file that is
+// there only now was made by a command.
 func (l *xtLock) came() bool {
 	if l.fd < 0 {
-		l.open()
-		return false
+		return l.open()
 	}
 	came := false
 	for {
 		n, err := unix.Read(l.fd, l.buffer[:])
-		if n <= 0 && err != unix.EINTR {
+		switch {
+		case err == unix.EINTR:
+		case n <= 0:
 			return came
+		case fileGone(l.buffer[:n]):
+			l.close()
+			l.open()
+			return true
+		default:
+			came = true
 		}
-		came = true
 	}
 }
 
-// open watches the lock file if there is one: the first command makes it.
-func (l *xtLock) open() {
+// fileGone reports whether one of these events of inotify is that the file which is
+// watched was deleted, and is watched no more.
+func fileGone(events []byte) bool {
+	for len(events) >= unix.SizeofInotifyEvent {
+		if binary.NativeEndian.Uint32(events[4:])&unix.IN_IGNORED != 0 {
+			return true
+		}
+		events = events[unix.SizeofInotifyEvent:] // no name follows where a file is watched
+	}
+	return false
+}
+
+// open watches the lock file and reports whether there is one: the first command
+// makes it.
+func (l *xtLock) open() bool {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return
+		return false
 	}
 	path := cmp.Or(os.Getenv("XTABLES_LOCKFILE"), "/run/xtables.lock")
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_CLOSE); err != nil {
 		_ = unix.Close(fd)
-		return
+		return false
 	}
 	l.fd = fd
+	return true
 }
 
 func (l *xtLock) close() {
