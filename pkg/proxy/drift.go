@@ -59,12 +59,10 @@ func (f *familySync) forget() {
 	f.have = nil
 }
 
-// look asks whether somebody else wrote, and whether the answer is sure. What is to
-// be read anyway is not asked about: after a failure it is the wait that counts.
+// look asks whether somebody else wrote, and whether the answer is sure. After a sync
+// that failed it asks as well: what was written meanwhile, or since, is not to wait
+// until it is time for the next try.
 func (f *familySync) look(ctx context.Context) (seen, sure bool) {
-	if f.have == nil {
-		return false, false
-	}
 	what, err := f.kernel.Interference(ctx)
 	if err != nil {
 		if !f.drift.blind {

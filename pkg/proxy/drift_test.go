@@ -178,3 +178,50 @@ func TestDamageThatHasAWriteRefusedIsCounted(t *testing.T) {
 		t.Errorf("counted %q, want %q", got, want)
 	}
 }
+
+// After a failed write others may take rules away, which is not left until it is time
+// to try again.
+func TestDamageIsFoundWhileAFailedWriteWaits(t *testing.T) {
+	k := &fakeKernel{failures: 1, has: &rules.Ruleset{}, reads: make(chan struct{}, 1), applies: make(chan *rules.Plan, 1)}
+	p := New(source{}, []Family{{Config: rules.Config{Family: rules.IPv4, MasqueradeMark: 1}, Kernel: k}}, Options{SyncPeriod: time.Hour})
+	if err := p.Sync(t.Context()); err == nil {
+		t.Fatal("a write that failed is no error")
+	}
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		if err := p.pause(t.Context(), nil, time.Hour, nil); err != nil {
+			t.Error(err)
+		}
+	}()
+	time.Sleep(2 * lookPeriod)
+	select {
+	case <-waited:
+		t.Fatal("nothing happened, and the next try came early")
+	default:
+	}
+	k.interfere(damaged(), kernel.Interference{Seen: true})
+	next(t, waited, "the end of the pause")
+}
+
+func TestBackoff(t *testing.T) {
+	b := newBackoff(30 * time.Second)
+	for i, want := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry, 8 * firstRetry, maxRetry, maxRetry} {
+		if got := b.next(time.Millisecond); got != want {
+			t.Errorf("after failure %d: %v, want %v", i+1, got, want)
+		}
+	}
+	b.next(time.Second)
+	if got, want := b.next(time.Second), fruitlessPauses*time.Second; got != want {
+		t.Errorf("after a try that took a second: %v, want %v", got, want)
+	}
+	for range 2 {
+		b.next(time.Minute)
+	}
+	if got, want := b.next(time.Minute), 30*time.Second; got != want {
+		t.Errorf("after a try that took a minute: %v, want %v", got, want)
+	}
+	if b.reset(); b.next(time.Minute) != firstRetry {
+		t.Error("after a success it does not begin anew")
+	}
+}

@@ -69,8 +69,8 @@ type Options struct {
 	// the next. A change after a quiet time is synced at once.
 	MinSyncPeriod time.Duration
 	// SyncPeriod is how often the kernel is read and compared although nothing
-	// changed, unless it is certain that nobody wrote to it. It also bounds the wait
-	// after a failed sync.
+	// changed, unless it is certain that nobody wrote to it. The wait after a failed
+	// sync is never longer.
 	SyncPeriod time.Duration
 	// Started, unless nil, is called once, after the first sync that succeeded.
 	Started func()
@@ -144,6 +144,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.queued(time.Now())
 		wait := p.opts.SyncPeriod
 		var again <-chan time.Time
+		began := time.Now()
 		if snap, err := p.sync(ctx); err == nil {
 			backoff.reset()
 			p.follow(ctx, snap)
@@ -153,7 +154,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 				started()
 			}
 		} else if ctx.Err() == nil {
-			wait = backoff.next()
+			wait = backoff.next(time.Since(began))
 			klog.FromContext(ctx).Error(err, "Sync failed, trying again", "after", wait)
 		}
 		if err := p.pause(ctx, failed, wait, again); err != nil || ctx.Err() != nil {
