@@ -5,13 +5,7 @@
 package api
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
-	"syscall"
 	"testing"
 
 	"svcproxy/hack/internal/sandbox"
@@ -21,31 +15,9 @@ import (
 // names the folder they are in; "make test-api" builds them and sets it.
 const binVariable = "SVCPROXY_TEST_API_BIN"
 
-// TestMain runs the tests in a sandbox, so that ports are free, and rules nobody
-// else's.
 func TestMain(m *testing.M) {
 	if os.Getenv(binVariable) == "" {
 		os.Exit(m.Run())
 	}
-	if !sandbox.Inside() {
-		os.Exit(outside())
-	}
-	if err := sandbox.Enter(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-func outside() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := sandbox.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err == nil {
-		return 0
-	}
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return 1
+	os.Exit(sandbox.Tests(m.Run))
 }

@@ -18,8 +18,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"svcproxy/hack/internal/controlplane"
+	"svcproxy/hack/internal/echo"
 	"svcproxy/hack/internal/process"
 	"svcproxy/hack/internal/proxies"
+	"svcproxy/hack/internal/surroundings"
 	"svcproxy/pkg/kernel/kerneltest"
 )
 
@@ -42,7 +44,7 @@ func TestTakeover(t *testing.T) {
 			o := &objects{t, c.admin()}
 			o.grant(func(*rbacv1.ClusterRole) {})
 			s := &swap{
-				t: t, life: t, surroundings: newSurroundings(t, "svcproxy-takeover-"+backend+"-"), controlPlane: c, objects: o,
+				t: t, life: t, around: newAround(t, "svcproxy-takeover-"+backend+"-"), controlPlane: c, objects: o,
 				svcproxy: svcproxy, backend: backend, tools: toolsOf(t, backend), logs: t.TempDir(),
 			}
 			s.servePods()
@@ -56,7 +58,7 @@ func TestTakeover(t *testing.T) {
 type swap struct {
 	t    *testing.T // the part that is played
 	life *testing.T // ends after all parts
-	*surroundings
+	*around
 	*controlPlane
 	*objects
 	svcproxy, backend string
@@ -95,7 +97,7 @@ func (s *swap) makeObjects() {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}
 	n, err := s.objects.client.CoreV1().Nodes().Create(context.Background(), n, metav1.CreateOptions{})
 	s.objects.check(err)
-	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: nodeAddress}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: surroundings.NodeAddress.String()}}
 	_, err = s.objects.client.CoreV1().Nodes().UpdateStatus(context.Background(), n, metav1.UpdateOptions{})
 	s.objects.check(err)
 	s.objects.service("web", func(spec *corev1.ServiceSpec) { spec.ClusterIP = webIP })
@@ -113,7 +115,7 @@ func (s *swap) makeObjects() {
 	b.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: balancerIP}}
 	b, err = s.objects.client.CoreV1().Services(namespace).UpdateStatus(context.Background(), b, metav1.UpdateOptions{})
 	s.objects.check(err)
-	s.nodePort = netip.AddrPortFrom(addr(nodeAddress), uint16(b.Spec.Ports[0].NodePort))
+	s.nodePort = netip.AddrPortFrom(surroundings.NodeAddress, uint16(b.Spec.Ports[0].NodePort))
 	s.endpoints("balancer", 5, 8)
 	for range manyPorts {
 		s.oneMore()
@@ -133,14 +135,14 @@ func (s *swap) oneMore() {
 // endpoints gives a Service the pods from first to last, all on the node, and no others.
 func (s *swap) endpoints(service string, first, last int) {
 	s.t.Helper()
-	p, port, node := "p", int32(podPort), nodeName
+	p, port, node := "p", int32(echo.Port), nodeName
 	e := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: service, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: &p, Port: &port}},
 	}
 	for i := first; i <= last; i++ {
-		e.Endpoints = append(e.Endpoints, discoveryv1.Endpoint{Addresses: []string{podAddress(i)}, NodeName: &node})
+		e.Endpoints = append(e.Endpoints, discoveryv1.Endpoint{Addresses: []string{surroundings.Pod(i).String()}, NodeName: &node})
 	}
 	api := s.objects.client.DiscoveryV1().EndpointSlices(namespace)
 	_, err := api.Create(context.Background(), e, metav1.CreateOptions{})
@@ -154,9 +156,9 @@ func (s *swap) endpoints(service string, first, last int) {
 func (s *swap) routes() []route {
 	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(addr(ip), 80) }
 	return []route{
-		{askingHost, []netip.AddrPort{at(webIP), at(stickyIP), at(balancerIP)}},
-		{nodeHost, []netip.AddrPort{at(webIP), at(stickyIP), s.nodePort}},
-		{outsideHost, []netip.AddrPort{at(balancerIP), s.nodePort}},
+		{surroundings.Client, []netip.AddrPort{at(webIP), at(stickyIP), at(balancerIP)}},
+		{surroundings.Node, []netip.AddrPort{at(webIP), at(stickyIP), s.nodePort}},
+		{surroundings.Outside, []netip.AddrPort{at(balancerIP), s.nodePort}},
 	}
 }
 
@@ -185,12 +187,12 @@ func (s *swap) play() {
 }
 
 // setT makes what fails now be the fault of a part of the test.
-func (s *swap) setT(t *testing.T) { s.t, s.objects.t, s.surroundings.t = t, t, t }
+func (s *swap) setT(t *testing.T) { s.t, s.objects.t, s.around.t = t, t, t }
 
 // toAndFro has the proxies take each other's place under load. Every second time
 // svcproxy is there before kube-proxy has ended, and waits.
 func (s *swap) toAndFro(p *process.Process) *process.Process {
-	load := startTraffic(s.surroundings, s.routes())
+	load := startTraffic(s.around, s.routes())
 	for r := range rounds {
 		load.during("round %d: kube-proxy to svcproxy", r)
 		p = s.replace(p, r%2 == 1, s.startSvcproxy)
@@ -249,7 +251,7 @@ func (s *swap) succeeded(p *process.Process) {
 
 // refused starts svcproxy beside a kube-proxy that stays.
 func (s *swap) refused(kubeProxy *process.Process) {
-	load := startTraffic(s.surroundings, s.routes())
+	load := startTraffic(s.around, s.routes())
 	before := lines(s.saved(), "-A ")
 	p := s.startSvcproxy()
 	if status := exit(p, 90*time.Second); status != 1 {
@@ -275,7 +277,7 @@ func (s *swap) cleanup(p *process.Process) *process.Process {
 		p = s.replace(p, false, s.startSvcproxy)
 		s.serves("svcproxy")
 		p.Stop(syscall.SIGTERM)
-		s.run(nodeHost, "env", s.path(), cleaner, "--cleanup")
+		s.run(surroundings.Node, "env", s.path(), cleaner, "--cleanup")
 		if left := lines(s.saved(), "KUBE-"); left != "" {
 			s.t.Errorf("%s has left:\n%s", cleaner, left)
 		}
@@ -292,20 +294,20 @@ func (s *swap) cleanup(p *process.Process) *process.Process {
 // fromNFTablesMode has svcproxy follow a kube-proxy in its nftables mode.
 func (s *swap) fromNFTablesMode(p *process.Process) {
 	p.Stop(syscall.SIGTERM)
-	s.run(nodeHost, s.svcproxy, "--cleanup")
+	s.run(surroundings.Node, s.svcproxy, "--cleanup")
 	p = s.startKubeProxy("nftables")
 	eventually(s.t, 60*time.Second, "web answers in nftables mode", func() bool { return s.answers(webIP) })
 	// Nobody served for a while: what was tried meanwhile is not rewritten, nor is a
 	// new connection that happens to come from the same port.
-	s.run(nodeHost, "conntrack", "-F")
-	load := startTraffic(s.surroundings, s.routes())
+	s.run(surroundings.Node, "conntrack", "-F")
+	load := startTraffic(s.around, s.routes())
 	p = s.replace(p, false, s.startSvcproxy)
 	s.serves("svcproxy after nftables mode")
 	s.change()
 	s.serves("svcproxy after nftables mode and a change")
 	load.end(s.t)
 	eventually(s.t, 10*time.Second, "kube-proxy's tables are gone", func() bool {
-		return !strings.Contains(s.run(nodeHost, "nft", "list", "tables"), "kube-proxy")
+		return !strings.Contains(s.run(surroundings.Node, "nft", "list", "tables"), "kube-proxy")
 	})
 	p.Stop(syscall.SIGTERM)
 }
@@ -320,7 +322,7 @@ func (s *swap) change() {
 
 // answers reports whether a Service does.
 func (s *swap) answers(ip string) bool {
-	got := s.reached(askingHost, netip.AddrPortFrom(addr(ip), 80), 1)
+	got := s.reached(surroundings.Client, netip.AddrPortFrom(addr(ip), 80), 1)
 	return len(got) == 1 && strings.HasPrefix(got[0], "10.")
 }
 
@@ -329,12 +331,12 @@ func (s *swap) serves(who string) {
 	s.t.Helper()
 	want := make([]string, 20)
 	for i := range want {
-		want[i] = podAddress(s.first + i)
+		want[i] = surroundings.Pod(s.first + i).String()
 	}
 	var got []string
 	end := time.Now().Add(60 * time.Second)
 	for {
-		got = s.reached(askingHost, netip.AddrPortFrom(addr(webIP), 80), 300)
+		got = s.reached(surroundings.Client, netip.AddrPortFrom(addr(webIP), 80), 300)
 		if slices.Equal(got, want) && s.listed() {
 			break
 		}
@@ -343,7 +345,7 @@ func (s *swap) serves(who string) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	refused := s.reached(askingHost, netip.AddrPortFrom(addr(nobodyIP), 80), 1)
+	refused := s.reached(surroundings.Client, netip.AddrPortFrom(addr(nobodyIP), 80), 1)
 	if len(refused) != 1 || !strings.Contains(refused[0], "refused") {
 		s.t.Errorf("%s: a Service without endpoints: %v", who, refused)
 	}
@@ -364,7 +366,7 @@ func (s *swap) listed() bool {
 func (s *swap) saved() string { return s.savedTable("nat") }
 
 func (s *swap) savedTable(name string) string {
-	return s.run(nodeHost, "iptables-"+s.backend+"-save", "-t", name)
+	return s.run(surroundings.Node, "iptables-"+s.backend+"-save", "-t", name)
 }
 
 // start runs a program on the node.
@@ -372,7 +374,7 @@ func (s *swap) start(name string, args ...string) *process.Process {
 	s.t.Helper()
 	s.started++
 	p, err := process.Start(filepath.Join(s.logs, fmt.Sprintf("%s-%d.log", name, s.started)), nil, "ip",
-		append([]string{"netns", "exec", s.namespace(nodeHost), "env", s.path()}, args...)...)
+		append([]string{"netns", "exec", string(s.Netns(surroundings.Node)), "env", s.path()}, args...)...)
 	s.objects.check(err)
 	s.life.Cleanup(func() { end(s.life, p) })
 	return p
@@ -383,7 +385,7 @@ func (s *swap) path() string { return "PATH=" + s.tools + ":" + os.Getenv("PATH"
 
 func (s *swap) flags(u controlplane.User) []string {
 	s.t.Helper()
-	kubeconfig, err := s.KubeconfigAt(addr(apiLink), u)
+	kubeconfig, err := s.KubeconfigAt(surroundings.APIAddress, u)
 	s.objects.check(err)
 	return []string{
 		"--kubeconfig", kubeconfig, "--hostname-override", nodeName,

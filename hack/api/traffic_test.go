@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"net"
@@ -15,99 +14,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcproxy/pkg/kernel/kerneltest"
+	"svcproxy/hack/internal/echo"
+	"svcproxy/hack/internal/surroundings"
 )
-
-// podPort is where pods serve.
-const podPort = 8080
 
 // patience is how long a client waits: long enough for a SYN that is lost on a busy
 // machine to be sent again twice.
 const patience = 5 * time.Second
 
-// servePods answers on the addresses of all pods: each byte with the address that
-// the connection came to.
-func (s *surroundings) servePods() {
-	s.t.Helper()
-	s.inside(servingHost, func() {
-		l, err := net.Listen("tcp4", fmt.Sprintf(":%d", podPort))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go answer(c)
-			}
-		}()
-	})
-}
-
-func answer(c net.Conn) {
-	defer func() { _ = c.Close() }()
-	line := []byte(c.LocalAddr().String() + "\n")
-	for buf := make([]byte, 1); ; {
-		if _, err := c.Read(buf); err != nil {
-			return
-		}
-		if _, err := c.Write(line); err != nil {
-			return
-		}
-	}
-}
-
-// client is a place that connections come from.
-type client struct {
-	host string
-	src  string // empty: whatever the kernel takes
-}
-
-// connection is one that is open.
-type connection struct {
-	net.Conn
-	lines *bufio.Reader
-}
-
-// connect opens a connection; the caller is in the client's namespace.
-func connect(from client, to netip.AddrPort) (*connection, error) {
-	d := net.Dialer{Timeout: patience}
-	if from.src != "" {
-		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from.src)}
-	}
-	c, err := d.Dial("tcp", to.String())
-	if err != nil {
-		return nil, err
-	}
-	return &connection{c, bufio.NewReader(c)}, nil
-}
-
-// ask sends a question and returns the pod that answered it.
-func (c *connection) ask() (string, error) {
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write([]byte("?")); err != nil {
-		return "", err
-	}
-	line, err := c.lines.ReadString('\n')
-	return strings.TrimSuffix(line, "\n"), err
-}
-
-// askOnce opens a connection, asks, and closes it.
-func askOnce(from client, to netip.AddrPort) (string, error) {
-	c, err := connect(from, to)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = c.Close() }()
-	return c.ask()
-}
-
 // traffic is connections that stay open and others that come all the while.
 type traffic struct {
-	around  *surroundings
+	around  *around
 	stop    chan struct{}
 	workers sync.WaitGroup
 
@@ -134,7 +51,7 @@ const (
 )
 
 // startTraffic begins connections on all routes.
-func startTraffic(s *surroundings, routes []route) *traffic {
+func startTraffic(s *around, routes []route) *traffic {
 	t := &traffic{around: s, stop: make(chan struct{})}
 	for _, r := range routes {
 		for w := range workers {
@@ -150,7 +67,7 @@ func startTraffic(s *surroundings, routes []route) *traffic {
 // begin starts a worker in the namespace of a host.
 func (t *traffic) begin(host string, f func()) {
 	t.workers.Go(func() {
-		if err := kerneltest.Inside(t.around.namespace(host), f); err != nil {
+		if err := t.around.Do(host, func() error { f(); return nil }); err != nil {
 			t.fail("enter the namespace of %s: %v", host, err)
 		}
 	})
@@ -165,13 +82,14 @@ func (t *traffic) ended() bool {
 	}
 }
 
-// from is the i-th client of a host; the sources of connections are spread.
-func from(host string, i int) client {
-	all := addressesOf(host)
-	if host == nodeHost {
-		return client{host: host}
+// from is the i-th address that a host connects from; the sources of connections
+// are spread.
+func from(host string, i int) netip.Addr {
+	if host == surroundings.Node {
+		return netip.Addr{}
 	}
-	return client{host: host, src: all[i%len(all)]}
+	all := surroundings.Addresses(host)
+	return all[i%len(all)]
 }
 
 func (t *traffic) openAndClose(r route, w int) {
@@ -180,7 +98,7 @@ func (t *traffic) openAndClose(r route, w int) {
 		began, phase := time.Now(), t.in()
 		resent, err := t.openOne(f, to)
 		if err != nil {
-			t.fail("%s: a new connection from %s %s to %s, begun %v ago in %q: %v", t.in(), r.host, f.src, to, time.Since(began), phase, err)
+			t.fail("%s: a new connection from %s %s to %s, begun %v ago in %q: %v", t.in(), r.host, f, to, time.Since(began), phase, err)
 		}
 		t.opened.Add(1)
 		t.resent.Add(int64(resent))
@@ -189,13 +107,13 @@ func (t *traffic) openAndClose(r route, w int) {
 }
 
 // openOne also returns how many packets had to be sent again.
-func (t *traffic) openOne(from client, to netip.AddrPort) (resent uint32, err error) {
-	c, err := connect(from, to)
+func (t *traffic) openOne(from netip.Addr, to netip.AddrPort) (resent uint32, err error) {
+	c, err := echo.Dial("tcp", from, to, patience)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = c.Close() }()
-	if _, err := c.ask(); err != nil {
+	if _, err := c.Ask(); err != nil {
 		return 0, err
 	}
 	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
@@ -215,7 +133,7 @@ func (t *traffic) openOne(from client, to netip.AddrPort) (resent uint32, err er
 
 func (t *traffic) keepOpen(r route, k int) {
 	f, to := from(r.host, k), r.to[k%len(r.to)]
-	c, err := connect(f, to)
+	c, err := echo.Dial("tcp", f, to, patience)
 	if err != nil {
 		t.fail("open a connection from %s to %s: %v", r.host, to, err)
 		return
@@ -223,9 +141,9 @@ func (t *traffic) keepOpen(r route, k int) {
 	defer func() { _ = c.Close() }()
 	pod := ""
 	for !t.ended() {
-		answer, err := c.ask()
+		answer, err := c.Ask()
 		if err != nil || pod != "" && answer != pod {
-			t.fail("%s: an open connection from %s %s to %s: %q after %q, %v", t.in(), r.host, f.src, to, answer, pod, err)
+			t.fail("%s: an open connection from %s %s to %s: %q after %q, %v", t.in(), r.host, f, to, answer, pod, err)
 			return
 		}
 		pod = answer
@@ -269,17 +187,18 @@ func (t *traffic) end(test *testing.T) {
 }
 
 // reached returns the pods that answer, sorted, as so many new connections find them.
-func (s *surroundings) reached(host string, to netip.AddrPort, connections int) []string {
+func (a *around) reached(host string, to netip.AddrPort, connections int) []string {
 	var pods []string
-	s.inside(host, func() {
+	a.inside(host, func() error {
 		for i := range connections {
-			pod, err := askOnce(from(host, i), to)
+			pod, err := echo.AskOnce("tcp", from(host, i), to, patience)
 			pod, _, _ = strings.Cut(pod, ":")
 			if err != nil {
 				pod = err.Error()
 			}
 			pods = append(pods, pod)
 		}
+		return nil
 	})
 	slices.SortFunc(pods, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	return slices.Compact(pods)

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -48,7 +46,7 @@ func (b *bench) newNode(ctx context.Context, k proxies.Kind) (*node, error) {
 	if n.tools, err = newTools(n.dir, k.Backend); err != nil {
 		return nil, err
 	}
-	n.env = []string{"XTABLES_LOCKFILE=" + filepath.Join(n.dir, "xtables.lock"), "PATH=" + n.tools.dir + ":" + os.Getenv("PATH")}
+	n.env = []string{"XTABLES_LOCKFILE=" + filepath.Join(n.dir, "xtables.lock"), "PATH=" + n.tools.Dir + ":" + os.Getenv("PATH")}
 	return n, nil
 }
 
@@ -78,11 +76,8 @@ func (n *node) end() {
 }
 
 func (n *node) endCommands() {
-	pids, _ := exec.Command("ip", "netns", "pids", n.name()).Output()
-	for _, word := range strings.Fields(string(pids)) {
-		if pid, err := strconv.Atoi(word); err == nil {
-			_ = syscall.Kill(pid, killed)
-		}
+	for _, pid := range n.PIDs() {
+		_ = syscall.Kill(pid, killed)
 	}
 }
 
@@ -102,7 +97,7 @@ func (n *node) rest(ctx context.Context) error {
 func (n *node) save(ctx context.Context) ([]byte, error) {
 	var out []byte
 	err := n.Do(func() error {
-		cmd := exec.CommandContext(ctx, filepath.Join(n.tools.real, "iptables-save"), "-t", "nat")
+		cmd := exec.CommandContext(ctx, filepath.Join(n.tools.Real, "iptables-save"), "-t", "nat")
 		var err error
 		if out, err = cmd.Output(); err != nil {
 			return fmt.Errorf("iptables-save on %s: %w", n.name(), err)

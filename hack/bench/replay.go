@@ -70,7 +70,7 @@ func (b *bench) timeRestore(ctx context.Context, s size, n *node, all []written,
 
 // restore runs one command again, in the network namespace of the thread.
 func (n *node) restore(ctx context.Context, w written) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(n.tools.real, w.args[0]), w.args[1:]...)
+	cmd := exec.CommandContext(ctx, filepath.Join(n.tools.Real, w.args[0]), w.args[1:]...)
 	cmd.Stdin, cmd.Env = bytes.NewReader(w.input), append(os.Environ(), n.env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w: %s", w.args, err, out)

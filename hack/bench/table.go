@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"svcproxy/hack/internal/markdown"
 	"svcproxy/hack/internal/proxies"
 )
 
@@ -67,7 +68,7 @@ func writeTables(w io.Writer, r results) {
 				lines = append(lines, line)
 			}
 		}
-		writeTable(w, lines)
+		markdown.Table(w, lines)
 	}
 }
 
@@ -130,28 +131,6 @@ func figure(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-func writeTable(w io.Writer, lines [][]string) {
-	width := make([]int, len(lines[0]))
-	for _, line := range lines {
-		for i, cell := range line {
-			width[i] = max(width[i], len([]rune(cell)))
-		}
-	}
-	for n, line := range lines {
-		for i, cell := range line {
-			fmt.Fprintf(w, "| %-*s ", width[i], cell)
-		}
-		fmt.Fprintln(w, "|")
-		if n == 0 {
-			for i := range line {
-				fmt.Fprint(w, "|"+strings.Repeat("-", width[i]+2))
-			}
-			fmt.Fprintln(w, "|")
-		}
-	}
-	fmt.Fprintln(w)
-}
-
 // writeBars prints what was met, what was missed, and what was not measured.
 func writeBars(w io.Writer, verdicts []verdict) {
 	lines := [][]string{{"", "measured", "limit", "size", "bar"}}
@@ -168,7 +147,7 @@ func writeBars(w io.Writer, verdicts []verdict) {
 		lines = append(lines, []string{outcome, fmt.Sprintf("%.4g", v.value), fmt.Sprintf("%.4g", v.limit), v.what.size.String(), v.text})
 	}
 	if len(lines) > 1 {
-		writeTable(w, lines)
+		markdown.Table(w, lines)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(skipped)) {
 		fmt.Fprintf(w, "Skipped, since %s:\n\n", reason)

@@ -11,27 +11,19 @@ import (
 	"svcproxy/hack/internal/proxies"
 )
 
-// tools is a folder with the commands that a proxy finds first: iptables of one
-// backend under the plain names, and nft.
+// tools is the commands that a proxy finds first.
 type tools struct {
-	dir    string // what PATH begins with
-	real   string // the same commands, which never change
+	*proxies.Tools
 	copies string // what they were given, while that is kept
 }
 
 func newTools(dir, backend string) (*tools, error) {
-	t := &tools{dir: filepath.Join(dir, "tools"), real: filepath.Join(dir, "real"), copies: filepath.Join(dir, "copies")}
-	for _, d := range []string{t.dir, t.real, t.copies} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, err
-		}
+	made, err := proxies.NewTools(dir, backend)
+	if err != nil {
+		return nil, err
 	}
-	for _, d := range []string{t.dir, t.real} {
-		if err := proxies.LinkTools(d, backend); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
+	t := &tools{Tools: made, copies: filepath.Join(dir, "copies")}
+	return t, os.Mkdir(t.copies, 0o700)
 }
 
 // writes reports whether a command is one that rules are written with.
@@ -49,31 +41,15 @@ mv $copy.input $copy.done
 exit $status
 `
 
-// keep puts shims in the place of the commands that write, under the proxy's
-// feet, or takes them away again: otherwise nothing stands between.
+// keep puts shims in the place of the commands that write, or takes them away
+// again: otherwise nothing stands between.
 func (t *tools) keep(on bool) error {
-	all, err := os.ReadDir(t.real)
-	if err != nil {
-		return err
-	}
-	for _, e := range all {
-		if !writes(e.Name()) {
-			continue
+	return t.Shim(func(name, real string) string {
+		if !on || !writes(name) {
+			return ""
 		}
-		temporary, real := filepath.Join(t.dir, ".new"), filepath.Join(t.real, e.Name())
-		if on {
-			err = os.WriteFile(temporary, fmt.Appendf(nil, shim, t.copies, real), 0o700)
-		} else {
-			err = os.Symlink(real, temporary)
-		}
-		if err != nil {
-			return err
-		}
-		if err := os.Rename(temporary, filepath.Join(t.dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
+		return fmt.Sprintf(shim, t.copies, real)
+	})
 }
 
 // written is one run of a command that writes.

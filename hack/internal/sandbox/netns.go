@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -71,4 +72,16 @@ func IP(lines ...string) error {
 		return fmt.Errorf("ip: %w: %s", err, out)
 	}
 	return nil
+}
+
+// PIDs are the numbers of the processes in the namespace.
+func (ns Netns) PIDs() []int {
+	var out []int
+	text, _ := exec.Command("ip", "netns", "pids", string(ns)).Output()
+	for _, word := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
 }
