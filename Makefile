@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: help build image demo test test-api cluster cluster-down e2e conformance bench fuzz record check clean
+.PHONY: help build image demo test test-api cluster cluster-down e2e conformance bench chaos fuzz record check clean
 
 help: ## Say what the verbs do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ conformance: ## Write docs/conformance.md from the results of make e2e
 API = etcd kube-apiserver kube-controller-manager kube-proxy
 
 test-api: need ## The tests against a real API server and kube-proxy (root; the first time it builds Kubernetes, in minutes)
-	bin=$$(hack/kubernetes/build.sh $(API)) && SVCPROXY_TEST_API_BIN=$$bin go test -count=1 -timeout 20m ./hack/api
+	bin=$$(hack/kubernetes/build.sh $(API)) && SVCPROXY_TEST_API_BIN=$$bin go test -count=1 -p 1 -timeout 20m ./hack/api ./hack/chaos
 
 BENCH = $(if $(QUICK),-quick,-docs docs)
 
@@ -45,6 +45,14 @@ bench: build ## Measure svcproxy beside kube-proxy and write docs/performance.md
 	hack/need.sh bench
 	go build -o bin/bench ./hack/bench
 	bin=$$(hack/kubernetes/build.sh etcd kube-apiserver kube-proxy) && bin/bench -bin "$$bin" $(BENCH)
+
+FOR ?= 10m
+
+chaos: need build ## Make things go wrong around svcproxy and kube-proxy, for FOR=10m each on each backend, and write docs/reliability.md (root)
+	go build -o bin/chaos ./hack/chaos
+	bin=$$(hack/kubernetes/build.sh etcd kube-apiserver kube-proxy) && for p in svcproxy kube-proxy; do for b in nft legacy; do \
+		bin/chaos -bin "$$bin" -proxy $$p -backend $$b -for $(FOR) -json bin/chaos-$$p-$$b.json || exit; done; done
+	bin/chaos -document docs/reliability.md bin/chaos-*.json
 
 FUZZTIME ?= 2m
 
