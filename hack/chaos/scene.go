@@ -61,9 +61,13 @@ func (s *scene) lay(context.Context) error {
 	if err := s.around.IP(surroundings.Outside, "route add local "+serviceCIDR+" dev lo"); err != nil {
 		return err
 	}
-	// A reset, unlike this, would end connections that are only held up.
-	if _, err := s.around.Run(surroundings.Outside, "iptables-nft", "-A", "INPUT", "-d", serviceCIDR, "-j", "REJECT", "--reject-with", "icmp-host-unreachable"); err != nil {
-		return err
+	// A reset would end connections that are only held up, and a UDP socket is told of
+	// nothing but ports that cannot be reached.
+	for protocol, answer := range map[string]string{"tcp": "icmp-host-unreachable", "udp": "icmp-port-unreachable"} {
+		_, err := s.around.Run(surroundings.Outside, "iptables-nft", "-A", "INPUT", "-d", serviceCIDR, "-p", protocol, "-j", "REJECT", "--reject-with", answer)
+		if err != nil {
+			return err
+		}
 	}
 	for _, host := range []string{surroundings.Node, surroundings.Outside} {
 		// Refusals must not be rationed: each one is counted.
