@@ -46,6 +46,21 @@ type blobs struct {
 // blobState is what there is of each of rules.Tables.
 type blobState [2]tableState
 
+// grown reports whether the tables have grown by so much, those that were there before.
+func grown(before, after blobState, growth map[rules.TableName]rules.Growth) bool {
+	for i, name := range rules.Tables() {
+		was, is := before[i].info.numEntries, after[i].info.numEntries
+		if was > 0 && int(is)-int(was) != growth[name].Rules+entriesOfChain*growth[name].Chains {
+			return false
+		}
+	}
+	return true
+}
+
+// entriesOfChain is how many entries a chain has besides its rules: one that names it,
+// and one at its end that returns.
+const entriesOfChain = 2
+
 // tableState is one table; the zero value is one that is not there.
 type tableState struct {
 	info tableInfo
@@ -72,12 +87,19 @@ func (b *blobs) reading() {
 	b.seen, b.unsure = false, false
 }
 
-func (b *blobs) writing(write func() (int, error)) error {
-	if before, err := b.infos(); err != nil || before != b.known {
+// writing also compares by how much the tables grow with how much they should: others
+// who flush a table at that moment are often those whom a write of ours waits for, as
+// they hold the lock.
+func (b *blobs) writing(growth map[rules.TableName]rules.Growth, write func() (int, error)) error {
+	before, err := b.infos()
+	if err != nil || before != b.known {
 		b.seen = true
 	}
-	_, err := write()
+	_, err = write()
 	b.known, b.err = b.infos()
+	if err == nil && growth != nil && !grown(before, b.known, growth) {
+		b.seen = true
+	}
 	b.summed, b.unsure = false, true
 	b.lock.forget()
 	return err

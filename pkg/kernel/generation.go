@@ -38,7 +38,7 @@ func (g *generations) reading() {
 // makes one commit of each of its transactions, and none of one that fails. Nobody
 // listens meanwhile, since for a listener the kernel makes a message of each rule,
 // which takes half as long as the commit itself.
-func (g *generations) writing(write func() (int, error)) error {
+func (g *generations) writing(_ map[rules.TableName]rules.Growth, write func() (int, error)) error {
 	_, _ = g.interference() // what was written before is told apart from what is written now
 	g.events.leave()
 	commits, err := write()

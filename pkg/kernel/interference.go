@@ -1,6 +1,10 @@
 package kernel
 
-import "context"
+import (
+	"context"
+
+	"svcproxy/pkg/rules"
+)
 
 // Interference is what others may have done to our chains, or to the built-in
 // chains that lead to them, since the last Read or Apply.
@@ -21,8 +25,9 @@ type witness interface {
 	// reading is called before the tables are read: what others did until now will
 	// be known.
 	reading()
-	// writing runs a write of ours, which returns how many commits it made.
-	writing(write func() (commits int, err error)) error
+	// writing runs a write of ours, which returns how many commits it made, and makes
+	// the tables grow by so much unless it fails; nil: that is not known.
+	writing(growth map[rules.TableName]rules.Growth, write func() (commits int, err error)) error
 	interference() (Interference, error)
 }
 

@@ -216,6 +216,33 @@ func TestAWriteOfOthersBeforeOursIsSeen(t *testing.T) {
 	})
 }
 
+// Nor is what others write while ours waits until they let go of the lock.
+func TestAFlushDuringAWriteOfOursIsSeen(t *testing.T) {
+	onEach(t, func(t *testing.T, k *Tables) {
+		synced(t, k)
+		for _, table := range rules.Tables() {
+			have := read(t, k)
+			more := &rules.Ruleset{Family: have.Family, Jumps: have.Jumps}
+			for _, name := range rules.Tables() {
+				chains := append([]*rules.Chain{{Name: "KUBE-AAA-" + strings.ToUpper(string(table))}}, have.Table(name).Chains...)
+				more.Tables = append(more.Tables, rules.Table{Name: name, Chains: chains})
+			}
+			run := k.run
+			k.run = func(ctx context.Context, stdin []byte, name string, args ...string) ([]byte, []byte, int, error) {
+				kerneltest.Run(t, "", k.tools.command, "-t", string(table), "-F", builtinChain(table))
+				return run(ctx, stdin, name, args...)
+			}
+			err := k.Apply(context.Background(), rules.NewPlan(have, more, 0))
+			if k.run = run; err != nil {
+				t.Fatal(err)
+			}
+			if got := ask(t, k); !got.Seen {
+				t.Errorf("table %s: %+v", table, got)
+			}
+		}
+	})
+}
+
 func TestManyWritesOfOthersAreSeenAlthoughMessagesAreLost(t *testing.T) {
 	kerneltest.Enter(t)
 	k := tablesOf(t, NewHost(NFT), rules.IPv4)

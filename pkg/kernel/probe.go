@@ -14,7 +14,7 @@ import (
 // that chain stays, but after a kill in between it may, until the next sync. If
 // nothing is missing that takes one restore a table.
 func (t *Tables) Missing(ctx context.Context) (missing rules.Features, err error) {
-	err = t.witness.writing(func() (int, error) {
+	err = t.witness.writing(nil, func() (int, error) {
 		p := prober{Tables: t}
 		missing, err = p.missing(ctx)
 		return p.commits, err

@@ -91,7 +91,7 @@ func builtinChain(t rules.TableName) string {
 // an error the transactions before it are in the kernel; that of one which was not
 // carried out is a *RestoreError, and Done says which.
 func (t *Tables) Apply(ctx context.Context, plan *rules.Plan) error {
-	return t.witness.writing(func() (int, error) { return t.apply(ctx, plan) })
+	return t.witness.writing(plan.Growth, func() (int, error) { return t.apply(ctx, plan) })
 }
 
 // apply also returns how many commits it made.

@@ -10,7 +10,13 @@ type Plan struct {
 	Transactions []Transaction
 	Remove       []Jump // dead: to be removed, after the transactions
 	Jumps        []Jump // missing, and in no transaction: to be inserted after that, in this order
+
+	// Growth is by how much the plan makes the tables grow, all of it; nil: not known.
+	Growth map[TableName]Growth
 }
+
+// Growth is a number of rules and chains; less than 0: there are fewer afterwards.
+type Growth struct{ Rules, Chains int }
 
 // Transaction is the content of one restore: one table, committed whole or not at all.
 type Transaction struct {
@@ -50,10 +56,48 @@ func NewPlan(have, want *Ruleset, maxChains int) *Plan {
 		p.add(tx, held)
 	}
 	p.add(after, held)
+	p.Growth = map[TableName]Growth{}
 	for _, t := range Tables() {
 		p.jump(t, have, want)
+		p.Growth[t] = p.growth(t, have)
 	}
 	return p
+}
+
+// growth is by how much the plan makes a table grow.
+func (p *Plan) growth(t TableName, was *Ruleset) Growth {
+	have := was.Table(t)
+	out := Growth{Rules: len(jumpsOf(t, p.Jumps)) - len(jumpsOf(t, p.Remove))}
+	count := func(c *Chain, sign int) {
+		if c != nil {
+			out.Rules += sign * len(c.Rules)
+			out.Chains += sign
+		}
+	}
+	now := map[string]*Chain{} // what is written so far, by name
+	replace := func(name string, by *Chain) {
+		old, written := now[name]
+		if !written {
+			old = have.Chain(name)
+		}
+		count(old, -1)
+		count(by, 1)
+		now[name] = by
+	}
+	for i := range p.Transactions {
+		tx := &p.Transactions[i]
+		if tx.Table != t {
+			continue
+		}
+		out.Rules += len(tx.Jumps)
+		for _, c := range tx.Write {
+			replace(c.Name, c)
+		}
+		for _, name := range tx.Delete {
+			replace(name, nil)
+		}
+	}
+	return out
 }
 
 // jump adds what is wrong with the jumps into a table. Where there are none, its

@@ -88,6 +88,13 @@ func TestEveryStepOfAPlanIsSafe(t *testing.T) {
 			if left := NewPlan(have, to, 0); !left.Empty() {
 				t.Fatalf("not there after the plan: %s", RenderPlan(left))
 			}
+			for _, name := range Tables() {
+				was, is := from.Table(name).Chains, have.Table(name).Chains
+				want := Growth{Rules: countRules(is) - countRules(was), Chains: len(is) - len(was)}
+				if got := plan.Growth[name]; got != want {
+					t.Fatalf("table %s grows by %+v, the plan says %+v", name, want, got)
+				}
+			}
 		})
 	})
 }
