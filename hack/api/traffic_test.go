@@ -84,12 +84,12 @@ func (t *traffic) ended() bool {
 
 // from is the i-th address that a host connects from; the sources of connections
 // are spread.
-func from(host string, i int) netip.Addr {
+func from(host string, i int) netip.AddrPort {
 	if host == surroundings.Node {
-		return netip.Addr{}
+		return netip.AddrPort{}
 	}
 	all := surroundings.Addresses(host)
-	return all[i%len(all)]
+	return netip.AddrPortFrom(all[i%len(all)], 0)
 }
 
 func (t *traffic) openAndClose(r route, w int) {
@@ -98,7 +98,7 @@ func (t *traffic) openAndClose(r route, w int) {
 		began, phase := time.Now(), t.in()
 		resent, err := t.openOne(f, to)
 		if err != nil {
-			t.fail("%s: a new connection from %s %s to %s, begun %v ago in %q: %v", t.in(), r.host, f, to, time.Since(began), phase, err)
+			t.fail("%s: a new connection from %s %s to %s, begun %v ago in %q: %v", t.in(), r.host, f.Addr(), to, time.Since(began), phase, err)
 		}
 		t.opened.Add(1)
 		t.resent.Add(int64(resent))
@@ -107,7 +107,7 @@ func (t *traffic) openAndClose(r route, w int) {
 }
 
 // openOne also returns how many packets had to be sent again.
-func (t *traffic) openOne(from netip.Addr, to netip.AddrPort) (resent uint32, err error) {
+func (t *traffic) openOne(from, to netip.AddrPort) (resent uint32, err error) {
 	c, err := echo.Dial("tcp", from, to, patience)
 	if err != nil {
 		return 0, err
@@ -143,7 +143,7 @@ func (t *traffic) keepOpen(r route, k int) {
 	for !t.ended() {
 		answer, err := c.Ask()
 		if err != nil || pod != "" && answer != pod {
-			t.fail("%s: an open connection from %s %s to %s: %q after %q, %v", t.in(), r.host, f, to, answer, pod, err)
+			t.fail("%s: an open connection from %s %s to %s: %q after %q, %v", t.in(), r.host, f.Addr(), to, answer, pod, err)
 			return
 		}
 		pod = answer

@@ -132,21 +132,17 @@ func writeFaults(w io.Writer, backend string, both ...*result) {
 func (r *result) of(fault string) []string {
 	var all tally
 	var heals []time.Duration
-	tried := 0
 	for _, t := range r.Trials {
 		if t.Fault != fault {
 			continue
 		}
-		tried++
 		all.add(t.Tally)
-		if t.Heal >= 0 {
-			heals = append(heals, t.Heal)
-		}
+		heals = append(heals, t.Heal)
 	}
-	if tried == 0 {
+	if len(heals) == 0 {
 		return []string{"-", "", "", ""}
 	}
-	return []string{fmt.Sprint(tried), fmt.Sprint(all.Opened), all.lost(), healed(heals, tried)}
+	return []string{fmt.Sprint(len(heals)), fmt.Sprint(all.Opened), all.lost(), healings(heals)}
 }
 
 // lost is how many were lost, and how many were stale.
@@ -158,24 +154,22 @@ func (t *tally) lost() string {
 	return text
 }
 
-// healed is how long it took.
-func healed(heals []time.Duration, tried int) string {
-	slices.Sort(heals)
-	never := ""
-	if n := tried - len(heals); n > 0 {
-		never = fmt.Sprintf("not: %d of %d", n, tried)
+// healings says how long it took: the median, the longest, and how often it did not heal.
+func healings(took []time.Duration) string {
+	did := slices.DeleteFunc(slices.Clone(took), func(d time.Duration) bool { return d < 0 })
+	slices.Sort(did)
+	var parts []string
+	if n := len(did); n > 0 {
+		text := fmt.Sprintf("%.1f s", did[n/2].Seconds())
+		if n > 1 {
+			text += fmt.Sprintf(", %.1f s", did[n-1].Seconds())
+		}
+		parts = append(parts, text)
 	}
-	if len(heals) == 0 {
-		return never
+	if never := len(took) - len(did); never > 0 {
+		parts = append(parts, fmt.Sprintf("not: %d of %d", never, len(took)))
 	}
-	text := fmt.Sprintf("%.1f s", heals[len(heals)/2].Seconds())
-	if len(heals) > 1 {
-		text += fmt.Sprintf(", %.1f s", heals[len(heals)-1].Seconds())
-	}
-	if never != "" {
-		text += "; " + never
-	}
-	return text
+	return strings.Join(parts, "; ")
 }
 
 // writeExplained says what connections are lost for good reason.

@@ -18,7 +18,7 @@ func commandFaults() []*fault {
 		{name: "restore-fails", stuck: true, make: restoreIs(failing, 10*time.Second),
 			how: "for 10 seconds iptables-restore does nothing and exits with 4: resource temporarily unavailable"},
 		{name: "restore-refuses", stuck: true, make: restoreIs(refusing, 10*time.Second),
-			how: "for 10 seconds every second iptables-restore does nothing and exits with 1: line 2 failed"},
+			how: "for 10 seconds iptables-restore does nothing and exits with 1, as if the kernel refused any rule: line 2 failed"},
 		{name: "restore-killed", stuck: true, make: restoreIs(dying, 10*time.Second),
 			how: "for 10 seconds iptables-restore reads 100 bytes and is killed"},
 		{name: "restore-hangs", stuck: true, make: restoreIs(hanging, 5*time.Second),
@@ -35,13 +35,9 @@ echo "${0##*/}: Resource temporarily unavailable" >&2
 exit 4
 `
 	refusing = `#!/bin/sh
-if mkdir %[2]s/refused 2>/dev/null; then
-	cat >/dev/null
-	echo "${0##*/}: line 2 failed" >&2
-	exit 1
-fi
-rmdir %[2]s/refused
-exec %[1]s "$@"
+cat >/dev/null
+echo "${0##*/}: line 2 failed" >&2
+exit 1
 `
 	dying = `#!/bin/sh
 head -c 100 >/dev/null

@@ -107,7 +107,7 @@ func (r *runner) rounds(ctx context.Context) error {
 
 // rest lets nothing change for a while, and returns what the process has then.
 func (r *runner) rest(ctx context.Context) (gauges, error) {
-	r.quiet = append(r.quiet, r.traffic.phase())
+	r.quiet = append(r.quiet, r.traffic.phase(false))
 	r.services.changing.Lock()
 	defer r.services.changing.Unlock()
 	if err := wait.Sleep(ctx, r.long(3*time.Second, time.Second)); err != nil {
@@ -124,7 +124,7 @@ func (r *runner) try(ctx context.Context, f *fault) error {
 	}
 	started := r.node.started
 	t := trial{Fault: f.name}
-	r.counts = append(r.counts, r.traffic.phase())
+	r.counts = append(r.counts, r.traffic.phase(true))
 	told := make(chan string, 1)
 	go func() {
 		pod, _ := r.services.tell(ctx)
@@ -144,15 +144,16 @@ func (r *runner) try(ctx context.Context, f *fault) error {
 			return err
 		}
 	}
-	r.quiet = append(r.quiet, r.traffic.phase())
+	r.quiet = append(r.quiet, r.traffic.phase(false))
 	if r.node.kind.Ours {
 		if err := r.inspect(ctx, f, &t, before, started); err != nil {
 			return err
 		}
 	}
 	c := r.counts[len(r.counts)-1]
-	r.say("%-18s lasted %5.1f s, healed after %5.1f s, as fresh after %4.1f s; of %d connections %d lost, %d stale, %d broken", f.name, t.Lasted.Seconds(),
-		t.Heal.Seconds(), t.Fresh.Seconds(), atomic.LoadInt64(&c.tally.Opened), atomic.LoadInt64(&c.tally.Lost), atomic.LoadInt64(&c.tally.Stale), atomic.LoadInt64(&c.tally.Broken))
+	r.say("%-18s lasted %5.1f s, healed: %s, as fresh after %4.1f s; of %d connections %d lost, %d stale, %d broken", f.name, t.Lasted.Seconds(),
+		healings([]time.Duration{t.Heal}), t.Fresh.Seconds(), atomic.LoadInt64(&c.tally.Opened), atomic.LoadInt64(&c.tally.Lost),
+		atomic.LoadInt64(&c.tally.Stale), atomic.LoadInt64(&c.tally.Broken))
 	if first := c.first(); first != "" {
 		r.say("  at first: %s", first)
 	}

@@ -18,6 +18,15 @@ import (
 // for a SYN that is lost on a busy machine to be sent again twice.
 const patience = 5 * time.Second
 
+// keptPatience is how long an answer on a connection that is kept open may take. Over
+// UDP nothing is sent again.
+func keptPatience(network string) time.Duration {
+	if network == "udp" {
+		return 2 * time.Second
+	}
+	return patience
+}
+
 // Clients open connections by so many workers, each after a pause. Some connections
 // stay open until the end, and so many exchanges over UDP go on for a while: one that
 // begins while rules are missing could lead nowhere as long as it lasts.
@@ -39,20 +48,47 @@ type tally struct {
 	Broken int64 // connections kept open that broke, and questions over UDP without an answer
 }
 
-// count is the tally of what began in a phase of the run.
+// failure is what may become of a connection.
+type failure int
+
+const (
+	lost failure = iota
+	stale
+	broken
+)
+
+// count is where a kind of failure is counted.
+func (t *tally) count(what failure) *int64 {
+	return [...]*int64{&t.Lost, &t.Stale, &t.Broken}[what]
+}
+
+// count is the tally of what began in a phase of the run: while there was a fault, or
+// none.
 type count struct {
 	tally tally
+	fault bool
 	began time.Time
+	next  atomic.Pointer[count] // the phase after this one
 
 	mu   sync.Mutex
 	said []string // the first failures
 }
 
+// of returns the phase that a failure now belongs to: what a fault has struck that
+// began before is the fault's.
+func (c *count) of() *count {
+	for next := c.next.Load(); !c.fault && next != nil; next = c.next.Load() {
+		c = next
+	}
+	return c
+}
+
 // maxSaid bounds how many failures of a phase are told.
 const maxSaid = 5
 
-func (c *count) fail(which *int64, format string, args ...any) {
-	atomic.AddInt64(which, 1)
+func (c *count) fail(what failure, format string, args ...any) {
+	c = c.of()
+	atomic.AddInt64(c.tally.count(what), 1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.said) < maxSaid {
@@ -83,9 +119,9 @@ type traffic struct {
 // startTraffic has clients begin; they end with ctx.
 func startTraffic(ctx context.Context, around *surroundings.Surroundings, s *services, seed uint64) *traffic {
 	t := &traffic{around: around, services: s, seed: seed, answered: make([]atomic.Int64, keepers+flows)}
-	t.phase()
+	t.phase(true) // until the proxy serves
 	for w := range openers {
-		t.begin(func() { t.open(ctx, uint64(w)) })
+		t.begin(func() { t.open(ctx, w) })
 	}
 	for k := range keepers + flows {
 		network, lasts := "tcp", time.Duration(0)
@@ -101,32 +137,42 @@ func startTraffic(ctx context.Context, around *surroundings.Surroundings, s *ser
 func (t *traffic) begin(work func()) {
 	t.workers.Go(func() {
 		if err := t.around.Do(surroundings.Client, func() error { work(); return nil }); err != nil {
-			c := t.now.Load()
-			c.fail(&c.tally.Lost, "a client cannot work: %v", err)
+			t.now.Load().fail(lost, "a client cannot work: %v", err)
 		}
 	})
 }
 
-// phase begins a new count.
-func (t *traffic) phase() *count {
-	c := &count{began: time.Now()}
-	t.now.Store(c)
+// phase begins a new count, of what begins while there is a fault or none.
+func (t *traffic) phase(fault bool) *count {
+	c := &count{fault: fault, began: time.Now()}
+	if last := t.now.Swap(c); last != nil {
+		last.next.Store(c)
+	}
 	return c
 }
 
-// source is one of the client's addresses.
-func source(i int) netip.Addr {
-	all := surroundings.Addresses(surroundings.Client)
-	return all[i%len(all)]
+// source is one of the client's addresses. Openers have one each, what is kept open
+// and what looks whether all is right have the next ones.
+func source(i int) netip.AddrPort {
+	return netip.AddrPortFrom(surroundings.Addresses(surroundings.Client)[i], 0)
 }
 
+// Ports of openers, which they take by turns: the kernel remembers for two minutes what
+// it did with a connection that began while rules were missing, and would do so with
+// another one from the same port.
+const (
+	firstPort = 10000
+	manyPorts = 50000
+)
+
 // open opens one connection after the other to targets by turns.
-func (t *traffic) open(ctx context.Context, worker uint64) {
-	random := rand.New(rand.NewPCG(t.seed, worker))
+func (t *traffic) open(ctx context.Context, worker int) {
+	random := rand.New(rand.NewPCG(t.seed, uint64(worker)))
 	for i := 0; wait.Sleep(ctx, pause) == nil; i++ {
 		to := t.services.targets[random.IntN(len(t.services.targets))]
 		c, began := t.now.Load(), time.Now()
-		pod, err := echo.AskOnce(to.network, source(i), to.at, patience)
+		from := netip.AddrPortFrom(source(worker).Addr(), uint16(firstPort+i%manyPorts))
+		pod, err := echo.AskOnce(to.network, from, to.at, patience)
 		if ctx.Err() != nil {
 			return
 		}
@@ -134,12 +180,12 @@ func (t *traffic) open(ctx context.Context, worker uint64) {
 		right, once := to.members.serves(pod, began)
 		switch {
 		case err != nil:
-			c.fail(&c.tally.Lost, "%s over %s, after %.1f s: %v", to.name, to.network, time.Since(began).Seconds(), err)
+			c.fail(lost, "%s over %s, after %.1f s: %v", to.name, to.network, time.Since(began).Seconds(), err)
 		case right:
 		case once:
-			c.fail(&c.tally.Stale, "%s over %s got to %s, which has left", to.name, to.network, pod)
+			c.fail(stale, "%s over %s got to %s, which has left", to.name, to.network, pod)
 		default:
-			c.fail(&c.tally.Lost, "%s over %s got to %s, which never was an endpoint", to.name, to.network, pod)
+			c.fail(lost, "%s over %s got to %s, which never was an endpoint", to.name, to.network, pod)
 		}
 	}
 }
@@ -149,7 +195,7 @@ func (t *traffic) open(ctx context.Context, worker uint64) {
 func (t *traffic) keep(ctx context.Context, k int, network string, lasts time.Duration) {
 	to := t.services.kept(network)
 	for ctx.Err() == nil {
-		conn, err := echo.Dial(network, source(k), to.at, time.Second)
+		conn, err := echo.Dial(network, source(openers), to.at, keptPatience(network))
 		if err != nil {
 			_ = wait.Sleep(ctx, keepPause)
 			continue
@@ -170,7 +216,7 @@ func (t *traffic) ask(k int, conn *echo.Conn) bool {
 	c := t.now.Load()
 	atomic.AddInt64(&c.tally.Asked, 1)
 	if _, err := conn.Ask(); err != nil {
-		c.fail(&c.tally.Broken, "an open connection over %s: %v", conn.RemoteAddr().Network(), err)
+		c.fail(broken, "an open connection over %s: %v", conn.RemoteAddr().Network(), err)
 		return false
 	}
 	t.answered[k].Store(time.Now().UnixNano())
@@ -193,13 +239,13 @@ func (t *traffic) right(ctx context.Context, told string) bool {
 	const soon = time.Second
 	began, ok := time.Now(), true
 	err := t.around.Do(surroundings.Client, func() error {
-		for i, to := range t.services.targets {
+		for _, to := range t.services.targets {
 			asks := 1
 			if to.name == news {
 				asks = 3
 			}
 			for range asks {
-				pod, err := echo.AskOnce(to.network, source(i), to.at, soon)
+				pod, err := echo.AskOnce(to.network, source(openers+1), to.at, soon)
 				right, _ := to.members.serves(pod, time.Now())
 				if ok = err == nil && right && (to.name != news || pod == told); !ok {
 					return err

@@ -94,16 +94,17 @@ type Conn struct {
 	patience time.Duration
 }
 
-// Dial opens a connection from an address, which may be the zero one: whatever the
-// kernel takes. The network is tcp or udp; patience is how long that and each answer
-// may take.
-func Dial(network string, from netip.Addr, to netip.AddrPort, patience time.Duration) (*Conn, error) {
+// Dial opens a connection from an address and port, each of which may be the zero one:
+// whatever the kernel takes. The network is tcp or udp; patience is how long that and
+// each answer may take.
+func Dial(network string, from, to netip.AddrPort, patience time.Duration) (*Conn, error) {
 	d := net.Dialer{Timeout: patience}
-	if from.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		if network == "udp" {
-			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		}
+	switch {
+	case !from.IsValid():
+	case network == "udp":
+		d.LocalAddr = net.UDPAddrFromAddrPort(from)
+	default:
+		d.LocalAddr = net.TCPAddrFromAddrPort(from)
 	}
 	c, err := d.Dial(network, to.String())
 	if err != nil {
@@ -124,7 +125,7 @@ func (c *Conn) Ask() (string, error) {
 }
 
 // AskOnce opens a connection, asks, and closes it.
-func AskOnce(network string, from netip.Addr, to netip.AddrPort, patience time.Duration) (string, error) {
+func AskOnce(network string, from, to netip.AddrPort, patience time.Duration) (string, error) {
 	c, err := Dial(network, from, to, patience)
 	if err != nil {
 		return "", err
