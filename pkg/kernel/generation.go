@@ -23,6 +23,7 @@ type generations struct {
 	events  *ruleEvents
 	known   uint32 // the last generation in which all that is ours is known; 0: none
 	overdue uint32 // the generation whose notifications were missing at the last look
+	losses  int    // of notifications, as events counted them at the last look
 	seen    bool
 	by      []string
 }
@@ -30,7 +31,7 @@ type generations struct {
 func (g *generations) reading() {
 	g.events.join()
 	g.events.settle()
-	g.seen, g.by = false, nil
+	g.seen, g.by, g.losses = false, nil, g.events.losses
 	g.known, _ = generation() // 0 after an error, which the next look meets too
 }
 
@@ -50,7 +51,7 @@ func (g *generations) writing(_ map[rules.TableName]rules.Growth, write func() (
 	} else {
 		g.events.own(commits, now)
 	}
-	g.known = now
+	g.known, g.losses = now, g.events.losses
 	return err
 }
 
@@ -60,16 +61,18 @@ func (g *generations) interference() (Interference, error) {
 		return Interference{}, err
 	}
 	g.events.collect()
+	lost := g.losses != g.events.losses
+	g.losses = g.events.losses
 	if now != g.known {
-		g.follow(now)
+		g.follow(now, lost)
 	}
 	return Interference{Seen: g.seen, By: g.by}, nil
 }
 
 // follow goes through the commits that were heard of, up to generation now.
 // Notifications come a moment after the generation has changed: a commit without
-// any is waited for until the next look.
-func (g *generations) follow(now uint32) {
+// any is waited for until the next look, unless some were lost.
+func (g *generations) follow(now uint32, lost bool) {
 	before := g.known
 	for _, c := range g.events.after(g.known) {
 		if c.concern.of(g.family) {
@@ -80,7 +83,7 @@ func (g *generations) follow(now uint32) {
 	}
 	switch missing := g.known + 1; {
 	case g.known == now, g.known != before:
-	case g.overdue != missing:
+	case g.overdue != missing && !lost:
 		g.overdue = missing
 	default:
 		g.seen, g.known = true, now

@@ -23,6 +23,7 @@ type ruleEvents struct {
 	// pending: whom the commit concerns whose messages are coming, or may concern, as
 	// some of them were lost.
 	pending concern
+	losses  int // how often some were lost
 }
 
 // concern says of which families rules of ours, or that lead to us, were changed.
@@ -103,6 +104,7 @@ func (e *ruleEvents) collect() {
 		case errors.Is(err, unix.EAGAIN):
 			if lost {
 				e.commits, e.pending = nil, concern{true, true}
+				e.losses++
 			}
 			return
 		default:

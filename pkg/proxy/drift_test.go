@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +126,31 @@ func TestDamageIsFoundWhileChangesCome(t *testing.T) {
 		}
 	}()
 	k.interfere(damaged(), kernel.Interference{Seen: true})
+}
+
+// lookedAt counts the looks.
+type lookedAt struct {
+	*fakeKernel
+	looks atomic.Int64
+}
+
+func (k *lookedAt) Interference(ctx context.Context) (kernel.Interference, error) {
+	k.looks.Add(1)
+	return k.fakeKernel.Interference(ctx)
+}
+
+// What is noticed only by the second of two looks is, while the least period after a
+// sync is waited out, although a change has come.
+func TestTheLeastPeriodIsNotWaitedOutBlindly(t *testing.T) {
+	k, src := &lookedAt{fakeKernel: &fakeKernel{}}, source{make(chan struct{}, 1)}
+	p := New(src, []Family{{Config: rules.Config{Family: rules.IPv4, MasqueradeMark: 1}, Kernel: k}}, Options{MinSyncPeriod: 8 * lookPeriod})
+	src.changed <- struct{}{}
+	if err := p.pause(t.Context(), nil, time.Hour, nil); err != nil {
+		t.Fatal(err)
+	}
+	if looks := k.looks.Load(); looks < 2 {
+		t.Errorf("%d looks in %v", looks, 8*lookPeriod)
+	}
 }
 
 func TestPace(t *testing.T) {

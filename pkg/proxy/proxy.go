@@ -187,9 +187,15 @@ func (p *Proxy) pause(ctx context.Context, failed <-chan error, wait time.Durati
 			return nil
 		}
 	}
-	select {
-	case <-earliest:
-	case <-ctx.Done():
+	for early := true; early; {
+		select {
+		case <-look.C:
+			p.disturbed(ctx) // a look may tell only together with the one before
+		case <-earliest:
+			early = false
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	p.disturbed(ctx) // changes may come so fast that there was no time to look
 	return nil
