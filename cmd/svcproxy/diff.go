@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-
-	"svcproxy/pkg/rules"
 )
 
 const diffLong = `diff compares the rules that this node's kernel has with those wanted for the
@@ -95,28 +93,26 @@ func (d *diffOptions) readsStdinTwice(o *options) bool {
 // compare reads objects and rules and compares them, family by family. What is wrong
 // with the objects goes to stderr: the rest is wanted all the same.
 func (d *diffOptions) compare(ctx context.Context, o *options, args []string, stderr io.Writer) (*diffReport, error) {
-	p := newDiffProgress(stderr)
-	var snap *rules.Snapshot
-	if err := p.during("Reading the objects", func() error {
-		read, problems, err := o.snapshot(ctx)
-		if err == nil {
-			_ = describe(stderr, problems)
-		}
-		snap = read
-		return err
-	}); err != nil {
+	done := progress(stderr, "Reading the objects")
+	snap, problems, err := o.snapshot(ctx)
+	done()
+	if err != nil {
 		return nil, err
 	}
+	_ = describe(stderr, problems)
 	sources, err := d.sources(o)
 	if err != nil {
 		return nil, err
 	}
-	m := &reportMaker{opts: d, snap: snap, quarantined: map[string]string{}}
+	m := &reportMaker{opts: d, snap: snap}
 	if len(d.saved) == 0 {
-		m.quarantined = o.quarantinedNow(ctx)
+		m.quarantined = askQuarantine(ctx, o.settings.MetricsBindAddress)
 	}
 	for _, f := range sources {
-		if err := p.during("Comparing the rules of "+f.family.String(), func() error { return m.family(ctx, f) }); err != nil {
+		done := progress(stderr, "Comparing the rules of "+f.family.String())
+		err := m.family(ctx, f)
+		done()
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +17,6 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"svcproxy/pkg/kernel/kerneltest"
-	"svcproxy/pkg/rules"
 )
 
 // runDiff runs "svcproxy diff" with flags.
@@ -255,7 +252,7 @@ func TestDiffOfBadInput(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"--rules", save, "ns-test/nginx-servcie"}, `no Service "ns-test/nginx-servcie": it is neither among the objects nor in the rules; do you mean ns-test/nginx-service?`},
+		{[]string{"--rules", save, "ns-test/nginx-servcie"}, `no Service "ns-test/nginx-servcie": it is neither among the objects nor in the rules; is it ns-test/nginx-service?`},
 		{[]string{"--rules", save, "database"}, "'svcproxy diff' without a name compares all"},
 		{[]string{"--rules", half}, half + ": parse rules: table nat has no end (COMMIT); give what iptables-save or ip6tables-save prints"},
 		{[]string{"--rules", nothing}, nothing + `: parse rules: line 1: "hello" stands outside a table`},
@@ -282,31 +279,19 @@ func TestDiffWithoutTheRightToRead(t *testing.T) {
 		cmd.Stdin = strings.NewReader(`{"apiVersion":"v1","kind":"List","items":[]}`)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "takes the capability NET_ADMIN, with iptables-legacy NET_RAW too") {
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "it takes CAP_NET_ADMIN, and CAP_NET_RAW too with the legacy backend") {
 			t.Errorf("%s: %v\n%s", backend, err, out)
 		}
 	}
 }
 
-// What the running proxy keeps in quarantine is named so, and asked for on its metrics
-// address; one that does not know that path says nothing.
+// What the running proxy keeps in quarantine is named so.
 func TestDiffNamesWhatIsInQuarantine(t *testing.T) {
-	mux := http.NewServeMux()
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	o := &options{settings: &settings{configuration: defaultConfiguration()}}
-	o.settings.MetricsBindAddress = strings.TrimPrefix(server.URL, "http://")
-	if got := o.quarantinedNow(t.Context()); len(got) != 0 {
-		t.Errorf("without an answer there are %v", got)
+	list := []quarantined{{Family: "IPv4", Service: "ns/web", InForce: "connections are refused"}}
+	if got := inForce(list, "IPv6", "ns/web"); got != "" {
+		t.Errorf("in IPv6 it is not, and yet %q", got)
 	}
-	mux.HandleFunc("/quarantine", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `[{"family":"IPv4","service":"ns/web","port":"ns/web:http","reason":"refused","inForce":"connections are refused"}]`)
-	})
-	q := o.quarantinedNow(t.Context())
-	if q.of(rules.IPv4, "ns/web") != "connections are refused" || q.of(rules.IPv6, "ns/web") != "" {
-		t.Errorf("%v", q)
-	}
-	s := serviceDiff{Service: "ns/web", Wanted: true, Quarantined: q.of(rules.IPv4, "ns/web")}
+	s := serviceDiff{Service: "ns/web", Wanted: true, Quarantined: inForce(list, "IPv4", "ns/web")}
 	if got, want := serviceHeading(&s), "Service ns/web: in quarantine, the kernel refuses its rules; in force: connections are refused"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -315,8 +300,8 @@ func TestDiffNamesWhatIsInQuarantine(t *testing.T) {
 func TestFindService(t *testing.T) {
 	known := []string{"a/web", "b/api", "b/web", "kube-system/kube-dns"}
 	for arg, want := range map[string]string{
-		"a/web": "a/web", "api": "b/api", "web": "give one of a/web, b/web", "kube-dsn": "do you mean kube-system/kube-dns?",
-		"b/wbe": "do you mean b/web or ", "zzzzzzzz": "without a name",
+		"a/web": "a/web", "api": "b/api", "web": "give one of a/web, b/web", "kube-dsn": "is it kube-system/kube-dns?",
+		"b/wbe": "is it b/web?", "zzzzzzzz": "without a name",
 	} {
 		got, err := findService(arg, known)
 		if err != nil {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"svcproxy/pkg/rules"
 )
 
 // asked returns the Services that the arguments name, as namespace/name; nil: all. A
@@ -65,50 +63,11 @@ func findService(arg string, known []string) (string, error) {
 	return "", fmt.Errorf("several Services are called %q: give one of %s", arg, strings.Join(same, ", "))
 }
 
-// mostNames bounds how many names are suggested.
-const mostNames = 3
-
 // suggest names those that are nearest to what was typed.
 func suggest(arg string, known []string) string {
-	near := slices.Clone(known)
-	distances := make(map[string]int, len(known))
-	for _, name := range known {
-		_, short, _ := strings.Cut(name, "/")
-		distances[name] = min(lettersApart(arg, name), lettersApart(arg, short))
-	}
-	slices.SortStableFunc(near, func(a, b string) int { return distances[a] - distances[b] })
-	near = near[:min(mostNames, len(near))]
-	near = slices.DeleteFunc(near, func(name string) bool { return distances[name] > (len(arg)+1)/2 })
+	near := distinctStrings(append(nearest(arg, known), nearestBare(arg, known)...))
 	if len(near) == 0 {
 		return "; 'svcproxy diff' without a name compares all"
 	}
-	return "; do you mean " + strings.Join(near, " or ") + "?"
+	return "; is it " + strings.Join(near[:min(len(near), 3)], " or ") + "?"
 }
-
-// lettersApart is how many letters have to be put in, taken out or changed to make b of a
-// (Levenshtein).
-func lettersApart(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// quarantine is the Services that the running proxy cannot serve as they are, by family
-// and namespace/name, with what is in force instead.
-type quarantine map[string]string
-
-func (q quarantine) of(f rules.Family, service string) string { return q[f.String()+" "+service] }

@@ -87,7 +87,7 @@ type packetDiff struct {
 type reportMaker struct {
 	opts        *diffOptions
 	snap        *rules.Snapshot
-	quarantined quarantine
+	quarantined []quarantined
 	families    []familyDiff
 }
 
@@ -115,11 +115,22 @@ func (m *reportMaker) family(ctx context.Context, src ownSource) error {
 	}
 	out.Services = s.sorted()
 	for i := range out.Services {
-		out.Services[i].Quarantined = m.quarantined.of(src.family, out.Services[i].Service)
+		out.Services[i].Quarantined = inForce(m.quarantined, out.Family, out.Services[i].Service)
 	}
 	out.Chains = countChains(out.Services)
 	m.families = append(m.families, out)
 	return nil
+}
+
+// inForce is what is served in place of a Service that the kernel refuses; empty: it
+// does not.
+func inForce(list []quarantined, family, service string) string {
+	for _, q := range list {
+		if q.Family == family && q.Service == service {
+			return q.InForce
+		}
+	}
+	return ""
 }
 
 // fatesOf compares packets, where rules differ; nil if a table cannot be read.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"svcproxy/pkg/rules"
@@ -18,7 +17,7 @@ func (r *diffReport) print(w io.Writer, format string) error {
 		e.SetIndent("", "  ")
 		return e.Encode(r)
 	}
-	t := &diffText{colour: isTerminal(w) && os.Getenv("NO_COLOR") == "", compared: r.Compared}
+	t := &diffText{out: terminalOf(w), compared: r.Compared}
 	for i := range r.Families {
 		t.family(&r.Families[i])
 	}
@@ -32,26 +31,13 @@ func (r *diffReport) print(w io.Writer, format string) error {
 // diffText is a report for people: a unified diff under a line for each Service.
 type diffText struct {
 	strings.Builder
-	colour   bool
+	out      terminal
 	compared string
 }
 
 func (t *diffText) line(format string, args ...any) { fmt.Fprintf(&t.Builder, format+"\n", args...) }
 
-// Colours of a terminal, for lines whose first character says the same.
-const (
-	headStyle  = "1"
-	haveStyle  = "31"
-	wantStyle  = "32"
-	placeStyle = "36"
-)
-
-func (t *diffText) coloured(colour, line string) {
-	if t.colour {
-		line = "\x1b[" + colour + "m" + line + "\x1b[m"
-	}
-	t.line("%s", line)
-}
+func (t *diffText) painted(s style, line string) { t.line("%s", t.out.paint(s, line)) }
 
 // mostAlike is how many Services are named that have no rules of their own that differ,
 // but packets that fare otherwise, because rules that all need are wrong.
@@ -75,7 +61,7 @@ func (t *diffText) family(f *familyDiff) {
 }
 
 func (t *diffText) service(f *familyDiff, s *serviceDiff) {
-	t.coloured(headStyle, serviceHeading(s))
+	t.painted(bold, serviceHeading(s))
 	for i := range s.Chains {
 		t.chain(f, &s.Chains[i])
 	}
@@ -106,8 +92,8 @@ func (t *diffText) chain(f *familyDiff, c *chainDiff) {
 	case rules.JumpBehind:
 		want = "wanted before the rule that takes every packet"
 	}
-	t.coloured(headStyle, "--- "+name+"\t"+have)
-	t.coloured(headStyle, "+++ "+name+"\t"+want)
+	t.painted(bold, "--- "+name+"\t"+have)
+	t.painted(bold, "+++ "+name+"\t"+want)
 	for i := range c.Hunks {
 		t.hunk(&c.Hunks[i])
 	}
@@ -115,13 +101,13 @@ func (t *diffText) chain(f *familyDiff, c *chainDiff) {
 
 func (t *diffText) hunk(h *hunkDiff) {
 	have, want := (&rules.Hunk{Lines: h.Lines}).Counts()
-	t.coloured(placeStyle, fmt.Sprintf("@@ -%d,%d +%d,%d @@", h.Have, have, h.Want, want))
+	t.painted(faint, fmt.Sprintf("@@ -%d,%d +%d,%d @@", h.Have, have, h.Want, want))
 	for _, l := range h.Lines {
 		switch l[0] {
 		case '-':
-			t.coloured(haveStyle, l)
+			t.painted(red, l)
 		case '+':
-			t.coloured(wantStyle, l)
+			t.painted(green, l)
 		default:
 			t.line("%s", l)
 		}

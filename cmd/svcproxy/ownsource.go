@@ -69,7 +69,7 @@ func (k *kernelReader) read(ctx context.Context, known *rules.Ruleset) (*foundRu
 	case found[b] == nil && k.optional:
 		return nil, nil
 	case found[b] == nil:
-		return nil, fmt.Errorf("read the rules of %s: %w", k.family, explain(errors.Join(errs...)))
+		return nil, fmt.Errorf("read the rules of %s: %w", k.family, explainKernel(errors.Join(errs...)))
 	}
 	out := &foundRules{Ruleset: found[b], from: backendName(k.family, b)}
 	for other, own := range found {
@@ -110,14 +110,6 @@ func (k *kernelReader) readBackend(ctx context.Context, b kernel.Backend, known 
 		return nil, err
 	}
 	return tables.Peek(ctx, known)
-}
-
-// explain adds to an error what to do about it.
-func explain(err error) error {
-	if kernel.Denied(err) {
-		return fmt.Errorf("%w; to read the kernel's rules takes the capability NET_ADMIN, with iptables-legacy NET_RAW too: run it as root, in the container of svcproxy, or compare what iptables-save printed with --rules", err)
-	}
-	return err
 }
 
 // backendName is the command of a family and backend.

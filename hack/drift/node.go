@@ -100,7 +100,7 @@ func healthy() bool {
 }
 
 // restTime is how long svcproxy does nothing when it has nothing to do.
-const restTime = 3 * time.Second
+const restTime = time.Second
 
 func (n *node) rest(ctx context.Context) error { return n.proxy.Settled(ctx, restTime, patience) }
 

@@ -20,7 +20,13 @@ func (t *Tables) Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset
 }
 
 // Peek is Read for those who look once, and do not ask afterwards what others did.
+// Without the right to read the tables the error is an ErrNotPermitted.
 func (t *Tables) Peek(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+	own, err := t.peek(ctx, known)
+	return own, permitted(err)
+}
+
+func (t *Tables) peek(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
 	reader := rules.NewOwnReader(t.family, known)
 	// All tables at once: iptables-nft-save asks the kernel for all whichever it
 	// prints, and the legacy one makes a table that it is asked for.
