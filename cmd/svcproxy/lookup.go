@@ -227,7 +227,7 @@ func describePorts(s *corev1.Service) string {
 func (c *catalogue) pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	pods, err := c.store.podsNamed(ctx, namespace, name)
 	if err != nil {
-		return nil, fmt.Errorf("look for Pod %s: %w", name, err)
+		return nil, fmt.Errorf("look for Pod %s: %w; give its address: --from IP", name, err)
 	}
 	switch len(pods) {
 	case 0:

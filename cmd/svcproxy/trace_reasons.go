@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
 )
 
@@ -82,6 +84,7 @@ func (t *tracer) endpointAddresses() string {
 func (t *tracer) explain(ctx context.Context) error {
 	r := t.report
 	t.nameByRules()
+	t.remarkAffinity()
 	r.Source = sourceReasons(r.Passages)
 	if t.source.live() {
 		t.explainQuarantine(ctx)
@@ -123,6 +126,15 @@ func (t *tracer) nameByRules() {
 			}
 		}
 	})
+}
+
+// remarkAffinity: whom an endpoint remembers goes another way.
+func (t *tracer) remarkAffinity() {
+	remembers := false
+	eachStep(t.report.Passages, func(s, _ *rules.Step) { remembers = remembers || s.Rule.Rare().Recent.Op == rules.RecentSet })
+	if remembers {
+		t.report.Remarks = append(t.report.Remarks, "Session affinity: this is a client that no endpoint remembers; one that is remembered comes to the same endpoint again.")
+	}
 }
 
 // eachStep calls f with each rule that was met and the one that led to its chain; nil:
@@ -374,13 +386,25 @@ func (t *tracer) explainUntouched() {
 		"svcproxy --help, for --nodeport-addresses and --iptables-localhost-nodeports")
 }
 
-// explainUnreadable names tables of which nothing is known.
+// explainUnreadable names what the kernel has and nothing is known of here.
 func (t *tracer) explainUnreadable() {
+	r := t.report
 	for _, l := range t.layers {
 		for _, table := range l.Save.Unreadable {
-			t.report.because(codeUnreadable, fmt.Sprintf("table %s holds rules that only nft can show, so that what it does is not known here.", table), "nft list table ip "+string(table))
-			t.report.orderMatters = true
+			r.because(codeUnreadable, fmt.Sprintf("table %s holds rules that only nft can show, so that what it does is not known here.", table), "nft list table ip "+string(table))
+			r.orderMatters = true
 		}
+	}
+	for _, s := range t.source.unread {
+		if errors.Is(s.Err, kernel.ErrNotPermitted) { // elsewhere the kernel does not have it
+			r.because(codeUnreadable, fmt.Sprintf("rules of the %s backend may not be read: %v.", s.Backend, s.Err))
+			r.orderMatters = true
+		} else {
+			r.Remarks = append(r.Remarks, fmt.Sprintf("The %s backend is left out, as it cannot be read: %v.", s.Backend, s.Err))
+		}
+	}
+	if len(t.source.others) > 0 {
+		r.Remarks = append(r.Remarks, fmt.Sprintf("Packets also come by tables that only nft shows, which are not followed: %s. See nft list ruleset.", strings.Join(t.source.others, ", ")))
 	}
 }
 

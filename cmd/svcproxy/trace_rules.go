@@ -27,7 +27,9 @@ type ruleSource struct {
 	cat     *catalogue // may be nil, if kind is not rulesOfObjects
 	stderr  io.Writer
 
-	file *string // what the file held; nil: not read yet
+	file   *string        // what the file held; nil: not read yet
+	unread []kernel.Saved // backends of the kernel that could not be read
+	others []string       // tables that nft shows and iptables does not
 }
 
 // newRuleSource chooses: what --rules says, else the objects of -f, else the kernel.
@@ -67,7 +69,14 @@ func (r *ruleSource) fromKernel(ctx context.Context, f rules.Family) (layers []r
 	if err != nil {
 		return nil, nil, explainKernel(err)
 	}
+	if r.others, err = kernel.OtherTables(f); err != nil {
+		return nil, nil, err
+	}
 	for _, s := range saved {
+		if s.Err != nil {
+			r.unread = append(r.unread, s)
+			continue
+		}
 		save, err := rules.ReadSave(string(s.Text), f)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s rules of the %s backend: %w", f, s.Backend, err)

@@ -14,6 +14,7 @@ import (
 type Saved struct {
 	Backend Backend
 	Text    []byte // as iptables-save -c prints them
+	Err     error  // why they could not be read, where those of the other backend could
 }
 
 // What keeps the tables from being read.
@@ -63,14 +64,14 @@ func permitted(err error) error {
 
 // SaveAll saves the tables of each installed backend, or of the one that is wanted:
 // the kernel applies those of both. Each is read once. A backend that is not installed,
-// where the other is, is left out.
+// where the other is, is left out. It is an error if none can be read.
 func SaveAll(ctx context.Context, want Backend, f rules.Family) ([]Saved, error) {
 	backends := []Backend{NFT, Legacy}
 	if want != Auto {
 		backends = []Backend{want}
 	}
 	var out []Saved
-	var missing []error
+	var missing, failed []error
 	for _, b := range backends {
 		tools, err := findTools(ctx, execute, f, b)
 		if err != nil {
@@ -80,12 +81,15 @@ func SaveAll(ctx context.Context, want Backend, f rules.Family) ([]Saved, error)
 		t := Tables{family: f, tools: tools, run: execute}
 		text, err := t.Save(ctx)
 		if err != nil {
-			return nil, err
+			failed = append(failed, err)
 		}
-		out = append(out, Saved{b, text})
+		out = append(out, Saved{b, text, err})
 	}
-	if len(out) == 0 {
+	switch {
+	case len(out) == 0:
 		return nil, fmt.Errorf("%w: %w", ErrNotInstalled, errors.Join(missing...))
+	case len(out) == len(failed):
+		return nil, errors.Join(failed...)
 	}
 	return out, nil
 }

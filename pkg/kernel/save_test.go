@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,47 @@ func TestSaveNamesTablesThatCannotBeRead(t *testing.T) {
 	c, err := save.Chain(rules.Filter, "OUTPUT")
 	if len(save.Unreadable) != 1 || save.Unreadable[0] != rules.Nat || err != nil || c == nil || len(c.Rules) != 1 {
 		t.Errorf("unreadable %v, filter OUTPUT %+v, %v\n%s", save.Unreadable, c, err, text)
+	}
+}
+
+// Tables that others have made with nft are named, if packets come by their chains.
+func TestOtherTables(t *testing.T) {
+	for _, f := range rules.Families() {
+		t.Run(f.String(), func(t *testing.T) {
+			kerneltest.Enter(t)
+			kerneltest.Run(t, "", commandName(f)+"-nft", "-A", "OUTPUT", "-j", "RETURN")
+			if names, err := OtherTables(f); err != nil || len(names) > 0 {
+				t.Errorf("with iptables alone: %v, %v", names, err)
+			}
+			kerneltest.Run(t, "table inet walls { chain in { type filter hook input priority 0; }; chain out { type filter hook output priority 0; }; }\n"+
+				"table ip office { chain in { type filter hook input priority 0; }; }\n"+
+				"table ip6 office { chain in { type filter hook input priority 0; }; }\n"+
+				"table inet unused { chain in { }; }\n", "nft", "-f", "-")
+			own := "ip office"
+			if f == rules.IPv6 {
+				own = "ip6 office"
+			}
+			if names, err := OtherTables(f); err != nil || !slices.Equal(names, []string{"inet walls", own}) {
+				t.Errorf("got %v, %v; want inet walls and %s", names, err, own)
+			}
+		})
+	}
+}
+
+// A backend that cannot be read does not hide the other's rules.
+func TestSaveAllOfOneBackendThatFails(t *testing.T) {
+	kerneltest.Enter(t)
+	dir := t.TempDir()
+	script := "#!/bin/sh\necho 'iptables-save: Failed to initialize nft: Protocol not supported' >&2\nexit 1\n"
+	for _, name := range []string{"iptables-nft", "iptables-nft-save"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	saved, err := SaveAll(context.Background(), Auto, rules.IPv4)
+	if err != nil || len(saved) != 2 || saved[0].Err == nil || saved[1].Err != nil {
+		t.Errorf("%+v, %v", saved, err)
 	}
 }
 
