@@ -23,7 +23,8 @@ import (
 )
 
 // client returns access to the API server. Each one has rate limits of its own. m
-// counts its requests; nil: nobody does.
+// counts its requests, and those that follow the cluster outlast an API server that
+// is away; nil: nobody counts, and who asks once is told at once.
 func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	client := &o.settings.ClientConnection
 	cfg, err := clientcmd.BuildConfigFromFlags(o.master, client.Kubeconfig)
@@ -35,6 +36,7 @@ func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	cfg.QPS, cfg.Burst = client.QPS, int(client.Burst)
 	if m != nil {
 		cfg.Wrap(m.Transport)
+		cfg.Wrap(watch.Patient)
 	}
 	api, err := kubernetes.NewForConfig(cfg)
 	if err != nil {

@@ -186,7 +186,7 @@ func writeExplained(w io.Writer) {
 	fmt.Fprintf(w, "## What is lost, and why\n\n")
 	fmt.Fprintf(w, "A run fails if svcproxy loses a connection but for these cases:\n\n")
 	fmt.Fprintf(w, "- %s: somebody else takes the rules away. Until they are back no service proxy can serve; how long that is, is what counts.\n", strings.Join(gone, ", "))
-	fmt.Fprintf(w, "- %s: the proxy cannot write for more than 5 seconds. Connections go on to be made, but to the endpoints of before: some are stale.\n", strings.Join(stuck, ", "))
+	fmt.Fprintf(w, "- %s: the proxy cannot hear of changes, or not write, for more than 5 seconds. Connections go on to be made, but to the endpoints of before: some are stale.\n", strings.Join(stuck, ", "))
 	for _, f := range faults() {
 		if f.late > 0 {
 			fmt.Fprintf(w, "- %s: svcproxy may take %.0f seconds longer to heal than after others, as %s.\n", f.name, f.late.Seconds(), f.because)

@@ -15,8 +15,8 @@ type fault struct {
 
 	// gone: somebody takes rules away, so connections must fail until they are back.
 	gone bool
-	// stuck: the proxy cannot write for longer than grace, so connections get to pods
-	// that have left.
+	// stuck: the proxy cannot hear of changes, or not write, for longer than grace, so
+	// connections get to pods that have left.
 	stuck bool
 	// late is how long svcproxy may take to notice that it is over, and why.
 	late    time.Duration

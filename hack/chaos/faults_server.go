@@ -11,7 +11,7 @@ import (
 // serverFaults are those of the API server.
 func serverFaults() []*fault {
 	return []*fault{
-		{name: "api-stopped", make: apiStopped,
+		{name: "api-stopped", stuck: true, make: apiStopped,
 			how: "the API server is killed, and started a minute later"},
 		{name: "events-missed", stuck: true, make: eventsMissed,
 			how: "while the proxy is stopped for a few seconds objects change, etcd forgets its history, and the API server is started anew: watches are closed, and to go on with one is answered by 410 Gone"},
