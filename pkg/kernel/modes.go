@@ -22,7 +22,7 @@ const (
 // itself does before it serves in another mode, and reports whether there was one.
 func RemoveNFTablesMode(f rules.Family) (bool, error) {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELTABLE, unix.NLM_F_ACK)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: NewFlows(f).netlinkFamily(), Version: nl.NFNETLINK_V0})
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: netlinkFamily(f), Version: nl.NFNETLINK_V0})
 	request.AddData(nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(nftablesModeTable)))
 	err := commitNFTables(request)
 	switch {
