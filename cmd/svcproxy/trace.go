@@ -31,6 +31,7 @@ docs/trace.md has the JSON form and the reasons.`
 type traceFlags struct {
 	from, to, proto, in, rules, output string
 	nodeIPs                            []net.IP
+	try                                bool
 }
 
 // traceOutputs are what -o takes, and what writes it.
@@ -59,6 +60,7 @@ func newTraceCommand(stdin io.Reader) *cobra.Command {
 	fs.StringVar(&flags.in, "in", "", "`interface` by which it comes in, if not from the node; empty: unknown, where rules ask for it both ways are followed")
 	fs.StringVar(&flags.rules, "rules", "", "whose rules: `kernel`, objects (those that svcproxy writes for -f or --kubeconfig), a file with what iptables-save printed, or - (standard input); empty: kernel, or objects with -f")
 	fs.IPSliceVar(&flags.nodeIPs, "node-ip", nil, "`addresses` of the node that the rules are of, if neither a Node object nor this node has them")
+	fs.BoolVar(&flags.try, "try", false, "also connect to the endpoints, from this node, and say whether they answer; only with the kernel's rules and over TCP")
 	fs.StringVarP(&flags.output, "output", "o", "text", "`text`, json, or a picture of the chains: dot, mermaid or svg")
 	return cmd
 }
@@ -101,6 +103,7 @@ type tracer struct {
 	to       traceTo
 	protocol rules.Protocol // empty: that of the Service's port
 	in       string
+	tries    bool
 	cat      *catalogue // nil: there are no objects
 	node     *rules.Node
 	snap     *rules.Snapshot // with at least the Service; nil: there are no objects
@@ -114,7 +117,7 @@ type tracer struct {
 
 // tracer reads the flags, and the objects that they name.
 func (t *traceFlags) tracer(ctx context.Context, o *options, stderr io.Writer) (*tracer, error) {
-	tr := &tracer{options: o, in: t.in, report: &traceReport{}}
+	tr := &tracer{options: o, in: t.in, tries: t.try, report: &traceReport{}}
 	var errs [3]error
 	tr.from, errs[0] = parseFrom(t.from)
 	tr.to, errs[1] = parseTo(t.to)
@@ -136,6 +139,9 @@ func (t *traceFlags) tracer(ctx context.Context, o *options, stderr io.Writer) (
 	}
 	if err != nil {
 		return nil, err
+	}
+	if t.try && !tr.source.live() {
+		return nil, usagef("--try: only where the rules are the kernel's, which a connection goes through; leave out --rules and -f, or give --rules kernel")
 	}
 	tr.nodeIPs, err = tr.source.nodeAddresses(t.nodeIPs, tr.node)
 	return tr, err
@@ -167,6 +173,9 @@ func (t *tracer) trace(ctx context.Context) (*traceReport, error) {
 		return nil, err
 	}
 	if err := t.walk(); err != nil {
+		return nil, err
+	}
+	if err := t.follow(ctx); err != nil {
 		return nil, err
 	}
 	if err := t.explain(ctx); err != nil {

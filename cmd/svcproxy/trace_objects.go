@@ -49,6 +49,9 @@ func (t *tracer) explainDrift() error {
 	if err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(r.Ends, func(e rules.End) bool { return !byOthers(&e) || e.Dst != r.To.Addr }) {
+		return nil // others stop it before any rule of a Service
+	}
 	wanted, got := byDestination(want.Ends), byDestination(r.Ends)
 	var missing, surplus []netip.AddrPort
 	for _, e := range want.Ends {
@@ -85,11 +88,16 @@ func (t *tracer) sayDrift(missing, surplus []netip.AddrPort, got map[netip.AddrP
 	}
 }
 
-// byDestination sums up how likely packets arrive at each.
+// byOthers reports whether packets that end so are stopped by a rule that is not a
+// service proxy's, or by a policy.
+func byOthers(e *rules.End) bool { return e.ByPolicy != nil || e.By != nil && e.By.Foreign }
+
+// byDestination sums up how likely packets are led to each, whether or not others
+// stop them there.
 func byDestination(ends []rules.End) map[netip.AddrPort]float64 {
 	out := map[netip.AddrPort]float64{}
 	for i := range ends {
-		if ends[i].Arrives() {
+		if ends[i].Arrives() || byOthers(&ends[i]) {
 			out[ends[i].Dst] += ends[i].Probability
 		}
 	}

@@ -39,6 +39,10 @@ const (
 	codeUnreadable     = "table-unreadable"
 	codeBackendOrder   = "backend-order"
 	codeRefused        = "refused"
+
+	// Of a connection that was tried. Those of the way behind the rules are kernel.Reason.
+	codeEndpointRefuses = "endpoint-refuses"
+	codeEndpointSilent  = "endpoint-silent"
 )
 
 // hasNoAddress reports whether no rule is made for a Service, and why.
@@ -97,6 +101,7 @@ func (t *tracer) explain(ctx context.Context) error {
 	}
 	t.explainUnreadable()
 	t.explainUntouched()
+	t.explainWire()
 	t.explainUnknown()
 	r.Reasons = distinctReasons(r.Reasons)
 	r.conclude()
@@ -202,8 +207,13 @@ func (t *tracer) explainEnd(e *rules.End) {
 		r.because(codePolicyDrop, fmt.Sprintf("no rule of %s %s lets it through, and the policy of that chain is %s.", p.Table, p.Chain, p.Policy),
 			t.listCommand(p.Layer, p.Table, p.Chain))
 	case e.By != nil && e.By.Foreign:
-		r.because(codeForeignDrop, fmt.Sprintf("%s, which is not of the service proxy, %s it: -A %s %s.", placeOf(e.By), verb(e.Verdict), e.By.Chain, e.By.Text),
-			t.listCommand(t.layerOf(e.By), e.By.Table, e.By.Chain))
+		layer := layerOf(r.Passages, e.By)
+		at := placeOf(e.By)
+		if layer != "" && len(t.layers) > 1 {
+			at += " of iptables-" + layer
+		}
+		r.because(codeForeignDrop, fmt.Sprintf("%s, which is not of the service proxy, %s it: -A %s %s.", at, verb(e.Verdict), e.By.Chain, e.By.Text),
+			t.listCommand(layer, e.By.Table, e.By.Chain))
 	case e.By != nil && !t.settled:
 		t.explainRefusal(e)
 	}
@@ -217,9 +227,9 @@ func verb(verdict string) string {
 }
 
 // layerOf is the backend that a rule is of.
-func (t *tracer) layerOf(step *rules.Step) string {
+func layerOf(passages []*rules.Passage, step *rules.Step) string {
 	layer := ""
-	for _, p := range t.report.Passages {
+	for _, p := range passages {
 		eachStep([]*rules.Passage{p}, func(s, _ *rules.Step) {
 			if s == step {
 				layer = p.Layer
@@ -259,7 +269,7 @@ func (t *tracer) explainRefusal(e *rules.End) {
 	case about("block incoming localnet connections"):
 		r.because(codeLoopbackGuard, fmt.Sprintf("%s is a loopback address, which only the node itself may use: %s.", r.To.Addr.Addr(), at))
 	default:
-		r.because(codeRefused, at+".", t.listCommand(t.layerOf(e.By), e.By.Table, e.By.Chain))
+		r.because(codeRefused, at+".", t.listCommand(layerOf(r.Passages, e.By), e.By.Table, e.By.Chain))
 	}
 }
 

@@ -24,8 +24,8 @@ type traceReport struct {
 	// Established is what becomes of further packets; nil: none of the first ones arrives.
 	Established *traceEstablished `json:"established,omitempty"`
 
-	// Beyond is the way behind the rules, on the wire; nil: it was not looked at.
-	Beyond traceSection `json:"wire,omitempty"`
+	// Wire is the way behind the rules; nil: they are not those of this node.
+	Wire *wireSection `json:"wire,omitempty"`
 
 	Arrives  string        `json:"arrives"`
 	Reasons  []traceReason `json:"reasons,omitempty"` // why it does not, or may not
@@ -34,12 +34,7 @@ type traceReport struct {
 
 	noRules      bool // no rule is made for what the packet is for
 	orderMatters bool // which of two backends the kernel asks first decides
-}
-
-// traceSection is a part of the report that is found elsewhere than in rules.
-type traceSection interface {
-	lines() []string // for people
-	reasons() []traceReason
+	but          bool // new connections arrive, and a reason says which packets do not
 }
 
 // What Arrives may be.
@@ -122,7 +117,7 @@ func (r *traceReport) conclude() {
 	for i := range r.Ends {
 		e := &r.Ends[i]
 		unsure = unsure || e.Unsure || e.Verdict == rules.UnknownVerdict
-		if e.Arrives() {
+		if r.gets(e) {
 			arriving += e.Probability
 		}
 	}
@@ -146,6 +141,10 @@ func (r *traceReport) conclude() {
 	r.Sentence = r.sentence()
 }
 
+// gets reports whether packets that end so arrive: the rules let them through, and so
+// does what is behind them.
+func (r *traceReport) gets(e *rules.End) bool { return e.Arrives() && !r.Wire.stops(e) }
+
 // untouched: the rules leave the packet alone.
 func (r *traceReport) untouched() bool {
 	return len(r.Ends) == 1 && r.Ends[0].Arrives() && r.Ends[0].Dst == r.To.Addr
@@ -155,6 +154,9 @@ func (r *traceReport) untouched() bool {
 func (r *traceReport) sentence() string {
 	switch r.Arrives {
 	case arrivesYes:
+		if r.but {
+			return r.arrival() + " But " + r.why()
+		}
 		return r.arrival()
 	case arrivesPartly:
 		return fmt.Sprintf("It arrives in %s of all cases only: %s", percent(r.arrivingShare()), r.why())
@@ -167,7 +169,7 @@ func (r *traceReport) sentence() string {
 func (r *traceReport) arrivingShare() float64 {
 	sum := 0.0
 	for i := range r.Ends {
-		if r.Ends[i].Arrives() {
+		if r.gets(&r.Ends[i]) {
 			sum += r.Ends[i].Probability
 		}
 	}

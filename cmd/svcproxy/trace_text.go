@@ -16,8 +16,8 @@ func writeTraceText(w io.Writer, r *traceReport) error {
 	t.head()
 	t.journey()
 	t.ends()
-	if r.Beyond != nil {
-		t.section("Behind the rules", r.Beyond.lines())
+	if r.Wire != nil {
+		t.section("Behind the rules", r.Wire.lines())
 	}
 	t.reasons()
 	t.section("Also", r.Remarks)
@@ -248,9 +248,6 @@ func established(e *traceEstablished) string {
 // reasons writes why the packet does not arrive, and what to look at.
 func (t *traceText) reasons() {
 	all := t.report.Reasons
-	if t.report.Beyond != nil {
-		all = append(slices.Clone(all), t.report.Beyond.reasons()...)
-	}
 	if len(all) == 0 {
 		return
 	}

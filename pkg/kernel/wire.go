@@ -66,6 +66,7 @@ const (
 	RPFilter         Reason = "rp-filter"
 	Martian          Reason = "martian"
 	NoFDBEntry       Reason = "fdb-missing"
+	TunnelDropped    Reason = "tunnel-dropped" // by a rule; what follows a Way to the rules says so
 	BridgeFilterOff  Reason = "bridge-nf-off"
 	HairpinOff       Reason = "hairpin-off"
 	NobodyListens    Reason = "nobody-listens"

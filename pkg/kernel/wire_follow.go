@@ -264,10 +264,32 @@ func (t *traveller) checkNeighbour(h *Hop, link netlink.Link) {
 	_, anybody := t.tunnelEnd(link.Attrs().Index, nil)
 	switch {
 	case n.unresolved():
+		t.blamePorts(n, link)
 		t.stop(NoNeighbour, "%s does not answer on %s: its neighbour entry is %s", n.Address, n.Device, n.State)
 	case n.State == noEntry && link.Type() == "vxlan" && !anybody:
 		t.stop(NoNeighbour, "%s has no neighbour entry for %s, and a question would reach nobody through this %s", n.Device, n.Address, link.Type())
 	}
+}
+
+// blamePorts names the ports of a bridge that are down: the neighbour that does not
+// answer may be behind one.
+func (t *traveller) blamePorts(n *Neighbour, bridge netlink.Link) {
+	for _, link := range t.ports(bridge) {
+		if d := t.links.device(link); d.down() != "" {
+			t.stop(LinkDown, "%s does not answer on %s, and the port %s (%s) of it %s", n.Address, n.Device, d.Name, d.Kind, d.down())
+		}
+	}
+}
+
+// ports returns those of a bridge; none if the device is no bridge.
+func (t *traveller) ports(bridge netlink.Link) []netlink.Link {
+	var out []netlink.Link
+	for _, link := range t.links.inOrder() {
+		if link.Attrs().MasterIndex == bridge.Attrs().Index {
+			out = append(out, link)
+		}
+	}
+	return out
 }
 
 // descend goes from a device to the one below it that takes the packet.
@@ -299,10 +321,8 @@ func (t *traveller) port(h *Hop, bridge *netlink.Bridge) netlink.Link {
 	if port := t.bridgePort(bridge.Index, h.Neighbour.mac); port != 0 {
 		return t.links[port]
 	}
-	for _, l := range t.links.inOrder() {
-		if l.Attrs().MasterIndex == bridge.Index {
-			h.Flooded = append(h.Flooded, l.Attrs().Name)
-		}
+	for _, l := range t.ports(bridge) {
+		h.Flooded = append(h.Flooded, l.Attrs().Name)
 	}
 	if len(h.Flooded) == 0 {
 		t.stop(NoFDBEntry, "the bridge %s has no port, and so none behind which %s (%s) is", bridge.Name, h.Neighbour.Address, h.Neighbour.MAC)

@@ -250,6 +250,7 @@ func TestEachThingThatIsBrokenIsNamed(t *testing.T) {
 		{"another forwarding entry for all", "bridge fdb del 5e:00:00:01:21:03 dev flannel.1 dst {other} self\nbridge fdb append 00:00:00:00:00:00 dev flannel.1 dst {other} self permanent", away, "", "", 0},
 		{"the bridge has no port", "ip link set vethpod nomaster", here, NoFDBEntry, "the bridge cni0 has no port", 0},
 		{"the port is down", "ip link set vethpod down", here, LinkDown, "vethpod (veth) is down", 0},
+		{"the port of a pod that does not answer is down", "ip link set vethpod down\nip neigh replace {pod} dev cni0 nud failed", here, LinkDown, "the port vethpod (veth) of it is down", 0},
 		{"the pod's own device is down", "ip -n " + wirePod + " link set eth0 down", here, LinkDown, "vethpod (veth) has no carrier", 0},
 		{"the bridge is down", "ip link set cni0 down", here, LinkDown, "cni0 (bridge) is down", rules.IPv4}, // IPv6 addresses go with it
 		{"the tunnel is down", "ip link set flannel.1 down", away, LinkDown, "flannel.1 (vxlan) is down, and with it the routes by it are gone", 0},
