@@ -4,7 +4,7 @@
 # svcproxy on every host. Everything is in network namespaces whose names begin
 # with $LAB; nothing else of the machine changes.
 #
-#   lab.sh up | down | exec HOST COMMAND... | endpoints ADDRESS...
+#   lab.sh up | down | exec HOST COMMAND... | endpoints ADDRESS... | peers HOST
 set -euo pipefail
 
 LAB=${LAB:-svcproxy-lab}
@@ -12,6 +12,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 SVCPROXY=${SVCPROXY:-$root/bin/svcproxy}
 dir=/run/$LAB
 backend=${BACKEND:-auto}
+read -ra flags <<<"${FLAGS:-}" # more of svcproxy's
 
 hosts=(centos100 centos101 centos103)
 declare -A number=([centos100]=100 [centos101]=101 [centos103]=103)
@@ -48,9 +49,15 @@ add_host() { # HOST: eth0 on the shared bridge, cni0 for its pods
 
 add_peer() { # HOST PEER: the route, ARP and FDB entries that flannel writes
 	local n=${number[$2]} s=${subnet[$2]} m=${mac[$2]}
-	ip -n "$LAB-$1" route add "10.21.$s.0/24" via "10.21.$s.0" dev flannel.1 onlink
-	ip -n "$LAB-$1" neigh add "10.21.$s.0" lladdr "$m" dev flannel.1 nud permanent
-	bridge -n "$LAB-$1" fdb append "$m" dev flannel.1 dst "192.168.0.$n" self permanent
+	ip -n "$LAB-$1" route replace "10.21.$s.0/24" via "10.21.$s.0" dev flannel.1 onlink
+	ip -n "$LAB-$1" neigh replace "10.21.$s.0" lladdr "$m" dev flannel.1 nud permanent
+	bridge -n "$LAB-$1" fdb replace "$m" dev flannel.1 dst "192.168.0.$n" self permanent
+}
+
+# peers HOST: all of these that the host has, again; also where some are left.
+peers() {
+	local p
+	for p in "${hosts[@]}"; do [ "$1" = "$p" ] || add_peer "$1" "$p"; done
 }
 
 add_pod() { # ADDRESS
@@ -95,7 +102,7 @@ endpoints() {
 start_proxies() {
 	for h in "${hosts[@]}"; do
 		in_ns "$h" env XTABLES_LOCKFILE="$dir/$h.lock" "$SVCPROXY" -f "$dir/objects" --hostname-override "$h" \
-			--cluster-cidr 10.21.0.0/16 --iptables-backend "$backend" -v 2 >"$dir/$h.log" 2>&1 &
+			--cluster-cidr 10.21.0.0/16 --iptables-backend "$backend" -v 2 "${flags[@]}" >"$dir/$h.log" 2>&1 &
 	done
 	for h in "${hosts[@]}"; do
 		for _ in $(seq 100); do
@@ -117,9 +124,7 @@ up() {
 	ip -n "$LAB-wire" link add br0 type bridge
 	ip -n "$LAB-wire" link set br0 up
 	for h in "${hosts[@]}"; do add_host "$h"; done
-	for h in "${hosts[@]}"; do
-		for p in "${hosts[@]}"; do [ "$h" = "$p" ] || add_peer "$h" "$p"; done
-	done
+	for h in "${hosts[@]}"; do peers "$h"; done
 	for ip in "${!pod_host[@]}"; do add_pod "$ip"; done
 	cp "$root/manifests/nginx-demo/as-stored/service.yaml" "$dir/objects/"
 	endpoints 10.21.1.2 10.21.3.2
@@ -141,6 +146,6 @@ down() {
 case ${1:-} in
 up | down) "$1" ;;
 exec) in_ns "${@:2}" ;;
-endpoints) endpoints "${@:2}" ;;
-*) echo "usage: lab.sh up | down | exec HOST COMMAND... | endpoints ADDRESS..." >&2; exit 2 ;;
+endpoints | peers) "$1" "${@:2}" ;;
+*) echo "usage: lab.sh up | down | exec HOST COMMAND... | endpoints ADDRESS... | peers HOST" >&2; exit 2 ;;
 esac
