@@ -34,6 +34,7 @@ func TestTraceOfTheKernel(t *testing.T) {
 	kerneltest.Run(t, "", "ip", "link", "add", "eth0", "type", "bridge")
 	kerneltest.Run(t, "", "ip", "addr", "add", "10.250.0.2/24", "dev", "eth0")
 	kerneltest.Run(t, "", "ip", "link", "set", "eth0", "up")
+	kerneltest.Run(t, "", "ip", "route", "add", "default", "via", "10.250.0.1")
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
 			var out, errs bytes.Buffer

@@ -150,11 +150,12 @@ func (b *brokenLab) dial(s *setup, patience time.Duration) error {
 	return errors.Join(inside, err)
 }
 
-// reaches waits until a client gets through.
+// reaches waits until a client gets through, which takes longest where svcproxy was in
+// the middle of a write when it was stopped.
 func (b *brokenLab) reaches(s *setup) {
 	b.t.Helper()
 	err := errors.New("not tried")
-	for end := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		err = b.dial(s, time.Second)
 	}
 	if err != nil {
