@@ -72,12 +72,12 @@ func TestMembers(t *testing.T) {
 		{"a", now.Add(2 * grace), false, true},
 		{"c", now, false, false},
 	} {
-		if right, once := m.serves(test.pod, test.began); right != test.right || once != test.once {
+		if right, once := m.serves(test.pod, test.began, grace); right != test.right || once != test.once {
 			t.Errorf("%s after %v: right %t, once %t", test.pod, test.began.Sub(now), right, once)
 		}
 	}
 	m.join([]string{"a"})
-	if right, _ := m.serves("a", now.Add(time.Hour)); !right {
+	if right, _ := m.serves("a", now.Add(time.Hour), grace); !right {
 		t.Error("a pod that came back is not right")
 	}
 }

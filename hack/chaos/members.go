@@ -39,9 +39,9 @@ func (m *members) leave(but []string) {
 	}
 }
 
-// serves reports whether a pod was right for a connection that began at a moment,
-// and if not whether it was so before.
-func (m *members) serves(pod string, began time.Time) (right, once bool) {
+// serves reports whether a pod was right for a connection that began at a moment, at
+// most so long after it had left, and if not whether it was so before.
+func (m *members) serves(pod string, began time.Time, grace time.Duration) (right, once bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	left, once := m.left[pod]

@@ -177,7 +177,7 @@ func (t *traffic) open(ctx context.Context, worker int) {
 			return
 		}
 		atomic.AddInt64(&c.tally.Opened, 1)
-		right, once := to.members.serves(pod, began)
+		right, once := to.members.serves(pod, began, grace)
 		switch {
 		case err != nil:
 			c.fail(lost, "%s over %s, after %.1f s: %v", to.name, to.network, time.Since(began).Seconds(), err)
@@ -236,7 +236,8 @@ func (t *traffic) allAnswered(since time.Time) bool {
 // right reports whether all targets are served as they are to be now, news by that
 // pod alone.
 func (t *traffic) right(ctx context.Context, told string) bool {
-	const soon = time.Second
+	// A change that came within lag may not be in the rules yet.
+	const soon, lag = time.Second, 2 * time.Second
 	began, ok := time.Now(), true
 	err := t.around.Do(surroundings.Client, func() error {
 		for _, to := range t.services.targets {
@@ -246,7 +247,7 @@ func (t *traffic) right(ctx context.Context, told string) bool {
 			}
 			for range asks {
 				pod, err := echo.AskOnce(to.network, source(openers+1), to.at, soon)
-				right, _ := to.members.serves(pod, time.Now())
+				right, _ := to.members.serves(pod, time.Now(), lag)
 				if ok = err == nil && right && (to.name != news || pod == told); !ok {
 					return err
 				}

@@ -19,11 +19,12 @@ const lookPeriod = 250 * time.Millisecond
 type drift struct {
 	count func(rules.Family, rules.TableName, rules.DriftKind, int)
 
-	known *rules.Ruleset    // what was there before it was to be read again; nil: not known
-	by    []string          // who wrote since, besides us
-	blind bool              // the kernel does not tell whether others write
-	held  []rules.Reference // that were logged
-	pace  pace
+	known     *rules.Ruleset    // what was there before it was to be read again; nil: not known
+	by        []string          // who wrote since, besides us
+	blind     bool              // the kernel does not tell whether others write
+	overtaken int               // searches given up in a row; see maxOvertaken
+	held      []rules.Reference // that were logged
+	pace      pace
 }
 
 // disturbed looks whether others wrote to the tables, and has the next sync read
@@ -74,6 +75,21 @@ func (f *familySync) look(ctx context.Context) (seen, sure bool) {
 	f.drift.blind = false
 	f.drift.by = what.By
 	return what.Seen, !what.Unsure
+}
+
+// maxOvertaken is how many searches in a row are given up because of others: where they
+// never cease to write, a refusal is taken at its word.
+const maxOvertaken = 3
+
+// overtaken reports whether others have written since the tables were read, so that a
+// refusal may say nothing of our rules.
+func (f *familySync) overtaken(ctx context.Context) bool {
+	seen, _ := f.look(ctx)
+	if !seen || f.drift.overtaken == maxOvertaken {
+		return false
+	}
+	f.drift.overtaken++
+	return true
 }
 
 // read reads the kernel and tells what is wrong there by what was known. Before the

@@ -252,3 +252,47 @@ func TestBackoff(t *testing.T) {
 		t.Error("after a success it does not begin anew")
 	}
 }
+
+// flushedKernel is one whose rules somebody changes while it is looked for what made
+// the kernel refuse: when it has one more failure to tell.
+type flushedKernel struct {
+	*pickyKernel
+	seen bool
+}
+
+func (k *flushedKernel) Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+	k.seen = false
+	return k.pickyKernel.Read(ctx, known)
+}
+
+func (k *flushedKernel) Interference(context.Context) (kernel.Interference, error) {
+	return kernel.Interference{Seen: k.seen}, nil
+}
+
+func (k *flushedKernel) Apply(ctx context.Context, p *rules.Plan) error {
+	k.seen = k.seen || len(k.fails) == 1
+	return k.pickyKernel.Apply(ctx, p)
+}
+
+// The search for what is at fault ends when somebody changes the tables, and the next
+// sync reads them; where that goes on and on, the search does too.
+func TestNobodyIsSuspectedForWhatOthersDo(t *testing.T) {
+	k := &flushedKernel{pickyKernel: newPickyKernel(t)}
+	src := &snapshots{mu: &k.mu, snap: &rules.Snapshot{Services: services(3)}, changed: make(chan struct{}, 1)}
+	p := New(src, []Family{{Config: testConfig, Kernel: k}}, Options{SyncPeriod: time.Hour})
+	if err := p.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	src.snap = &rules.Snapshot{Services: []*rules.Service{service(0, 1, 2), service(1, 1), service(2, 1)}}
+	refusal := &kernel.RestoreError{Family: rules.IPv4, Table: rules.Nat, Exit: 1, Stderr: "no such chain"}
+	for try := range maxOvertaken + 1 {
+		k.fails = []error{refusal, refusal} // the write, and the first step of the search
+		if err, given := p.Sync(t.Context()), try < maxOvertaken; (err != nil) != given {
+			t.Errorf("try %d: %v, want an error: %t", try+1, err, given)
+		}
+		if q := p.Quarantined(); len(q) > 0 {
+			t.Errorf("try %d: in quarantine: %+v", try+1, q)
+		}
+	}
+	inKernel(t, k.pickyKernel, src.snap.Services)
+}

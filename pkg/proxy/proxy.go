@@ -312,7 +312,7 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	f.inForce = compose(snap, inForce)
+	f.inForce, f.drift.overtaken = compose(snap, inForce), 0
 	f.flows.done(f.inForce, unsure && !plan.Empty())
 	if f.ready != nil {
 		if err := f.ready(f.config); err != nil {

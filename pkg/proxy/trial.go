@@ -78,6 +78,10 @@ func (t *trial) try(ctx context.Context) (*refusal, error) {
 	}
 	t.refusals++
 	f.have = plan.After(have, cause.Done)
+	if f.overtaken(ctx) {
+		f.forget()
+		return nil, fmt.Errorf("somebody else changed the tables meanwhile, which are to be read again: %w", err)
+	}
 	lines := cause.Lines()
 	if t.inexact {
 		lines = nil
