@@ -70,7 +70,7 @@ func (t *tracer) follow(ctx context.Context) error {
 func (t *tracer) wirePacket(w *kernel.Wire, e *rules.End) kernel.WirePacket {
 	sent := t.packet()
 	p := kernel.WirePacket{
-		Protocol: sent.Protocol, Src: netip.AddrPortFrom(sent.Src.Addr(), 0), Dst: e.Dst, Asked: sent.Dst.Addr(), In: sent.In, Masked: e.Masqueraded,
+		Protocol: sent.Protocol, Src: netip.AddrPortFrom(sent.Src.Addr(), 0), Dst: e.Dst, Asked: sent.Dst.Addr(), In: sent.In, Mark: e.Mark, Masked: e.Masqueraded,
 	}
 	if sent.FromNode && sent.Src.Addr().IsUnspecified() {
 		p.Src = netip.AddrPort{}
@@ -78,12 +78,8 @@ func (t *tracer) wirePacket(w *kernel.Wire, e *rules.End) kernel.WirePacket {
 	if !sent.FromNode && p.In == "" {
 		p.In = w.DeviceTo(sent.Src.Addr())
 	}
-	cfg := t.options.config(w.Family())
-	if pods := cfg.PodTraffic.CIDR; pods.IsValid() {
+	if pods := t.options.config(w.Family()).PodTraffic.CIDR; pods.IsValid() {
 		p.Pods = []netip.Prefix{pods}
-	}
-	if e.Masqueraded {
-		p.Mark = cfg.MasqueradeMark
 	}
 	return p
 }
