@@ -5,8 +5,8 @@ set -euo pipefail
 export LAB=${LAB:-svcproxy-demo}
 here=$(cd "$(dirname "$0")" && pwd)
 lab=$here/lab.sh
+export SVCPROXY=${SVCPROXY:-$here/../../bin/svcproxy}
 vip=10.101.231.134
-svc=KUBE-SVC-CMGMSCGHDBTF4CTN
 work=$(mktemp -d)
 captures=()
 bold='' plain=''
@@ -36,13 +36,13 @@ step "1. The scene: centos100, 101 and 103 on 192.168.0.0/24, pods on 10.21.0.0/
 "$lab" up
 echo "   nginx runs in pods 10.21.1.2 (centos103) and 10.21.3.2 (centos101); svcproxy on every host."
 
-# The tool of the backend that svcproxy chose.
-ipt=iptables-nft
-on centos100 iptables-nft-save -t nat 2>/dev/null | grep -q KUBE- || ipt=iptables-legacy
-step "2. The rules on centos100 ($ipt -t nat -L)"
-for chain in OUTPUT KUBE-SERVICES $svc KUBE-SEP-OVC3HE6GXAJ6EVUM KUBE-SEP-ADWVONN5J4AU467Y KUBE-POSTROUTING; do
-	on centos100 "$ipt" -t nat -n -L "$chain" | sed 's/^/   /'
-done
+# trace on centos100, the parts of its output from one heading to another.
+told() {
+	on centos100 "$SVCPROXY" trace --to ns-test/nginx-service | sed -n "/^$1/,/^$2/p" | sed '$d; s/^/   /'
+}
+
+step "2. What the rules on centos100 make of a packet to $vip (svcproxy trace)"
+told "nat OUTPUT" "Behind the rules"
 
 step "3. 100 requests from centos100 to $vip"
 for _ in $(seq 100); do on centos100 curl -sf --max-time 3 http://$vip; done | sort | uniq -c | sed 's/$/   answered/'
@@ -63,13 +63,8 @@ for h in 100 103; do
 	[ -s "$work/seen" ] || { echo "   no packet to 10.21.1.2 was seen on centos$h" >&2; exit 1; }
 done
 
-step "5. What led it there, on centos100"
-{
-	echo "conntrack: $(on centos100 conntrack -L -p tcp --orig-dst $vip 2>/dev/null | grep 'src=10.21.1.2' | tail -1)"
-	echo "route:     $(on centos100 ip route get 10.21.1.2 | head -1)"
-	echo "ARP:       $(on centos100 ip neigh show 10.21.1.0 dev flannel.1)"
-	echo "FDB:       $(on centos100 bridge fdb show dev flannel.1 | grep 192.168.0.103)"
-} | sed 's/^/   /'
+step "5. What led it there, behind the rules on centos100 (svcproxy trace)"
+told "Behind the rules" "It arrives"
 
 step "6. A third endpoint comes and one goes while requests run"
 while [ ! -e "$work/stop" ]; do

@@ -27,7 +27,7 @@ in_ns() { ip netns exec "$LAB-$1" "${@:2}"; }
 add_host() { # HOST: eth0 on the shared bridge, cni0 for its pods
 	local h=$1 n=${number[$1]} s=${subnet[$1]}
 	ip netns add "$LAB-$h"
-	ip -n "$LAB-wire" link add "p$n" type veth peer name eth0 netns "$LAB-$h"
+	ip -n "$LAB-wire" link add "p$n" type veth peer name eth0 address "$(printf '52:00:00:00:00:%02x' "$n")" netns "$LAB-$h"
 	ip -n "$LAB-wire" link set "p$n" master br0 up
 	ip -n "$LAB-$h" -batch - <<-EOF
 		link set lo up
@@ -61,9 +61,10 @@ peers() {
 }
 
 add_pod() { # ADDRESS
-	local ip=$1 h=${pod_host[$1]} ns=$LAB-pod-$1 conf
+	local ip=$1 h=${pod_host[$1]} ns=$LAB-pod-$1 conf address
+	printf -v address '0a:58:%02x:%02x:%02x:%02x' ${ip//./ }
 	ip netns add "$ns"
-	ip -n "$LAB-$h" link add "veth${ip##*.21.}" type veth peer name eth0 netns "$ns"
+	ip -n "$LAB-$h" link add "veth${ip##*.21.}" type veth peer name eth0 address "$address" netns "$ns"
 	ip -n "$LAB-$h" link set "veth${ip##*.21.}" master cni0 mtu 1450 up
 	ip -n "$LAB-$h" link set "veth${ip##*.21.}" type bridge_slave hairpin on
 	ip -n "$ns" link set lo up
