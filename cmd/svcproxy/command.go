@@ -17,7 +17,8 @@ the place of kube-proxy: the same chains, flags and configuration file.
   svcproxy --config FILE          follow the cluster as kube-proxy's configuration says
   svcproxy --cleanup              remove all its rules
   svcproxy diff                   compare the kernel's rules with those wanted
-  svcproxy trace --to SERVICE     say what becomes of a packet, rule by rule, and why`
+  svcproxy trace --to SERVICE     say what becomes of a packet, rule by rule, and why
+  svcproxy status                 show its Services and how connections are spread`
 
 // newCommand returns the command line. "-f -" reads from stdin.
 func newCommand(stdin io.Reader) *cobra.Command {
@@ -46,6 +47,7 @@ func newCommand(stdin io.Reader) *cobra.Command {
 	o.addFlags(cmd.Flags())
 	cmd.AddCommand(newDiffCommand(stdin))
 	cmd.AddCommand(newTraceCommand(stdin))
+	cmd.AddCommand(newStatusCommand(stdin))
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 
 	"k8s.io/component-base/logs"
 	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
@@ -14,14 +15,26 @@ import (
 	"svcproxy/pkg/proxy"
 )
 
+// localHandlers is what serves parts of --metrics-bind-address; nil: that part is not
+// there.
+type localHandlers struct {
+	health, status http.Handler
+	refused        func() []proxy.Quarantined
+}
+
 // localHandler serves what is for the node itself, on --metrics-bind-address:
-// health, which Services the kernel refuses, the configuration and, if asked for, what
-// profiles the program. All but the first are on loopback addresses alone, whatever
-// that address is.
-func (o *options) localHandler(health http.Handler, refused func() []proxy.Quarantined) http.Handler {
+// health, the status, which Services the kernel refuses, the configuration and, if
+// asked for, what profiles the program. All but health are on loopback addresses alone,
+// whatever that address is.
+func (o *options) localHandler(h localHandlers) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/", health)
-	mux.Handle("GET "+quarantinePath, onLoopback(tellQuarantine(refused)))
+	mux.Handle("/", h.health)
+	if h.status != nil {
+		mux.Handle("GET "+statusPath, onLoopback(forLocalHost(h.status)))
+	}
+	if h.refused != nil {
+		mux.Handle("GET "+quarantinePath, onLoopback(tellQuarantine(h.refused)))
+	}
 	mux.Handle("GET /configz", onLoopback(configz(o.settings.configuration)))
 	if o.settings.EnableProfiling {
 		debug := http.NewServeMux()
@@ -39,6 +52,24 @@ func onLoopback(h http.Handler) http.Handler {
 		to, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 		if to == nil || !to.IP.IsLoopback() {
 			http.Error(w, "served on a loopback address of the node alone", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// forLocalHost answers those alone who asked for a loopback address or localhost. A
+// page of somebody else's, in a browser on the node, could have its own host name
+// lead here (DNS rebinding), and read what is answered.
+func forLocalHost(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(r.Host); err == nil {
+			host = name
+		}
+		ip := net.ParseIP(strings.Trim(host, "[]"))
+		if host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			http.Error(w, "served to those who ask for localhost or a loopback address alone", http.StatusForbidden)
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -24,7 +24,7 @@ func askAt(o *options, addr, method, path, body string) *httptest.ResponseRecord
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(addr), Port: 10249}))
-	o.localHandler(proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler(), refusedOne).ServeHTTP(w, r)
+	o.localHandler(localHandlers{health: proxy.NewHealth(0, proxy.NewMetrics("")).LocalHandler(), refused: refusedOne}).ServeHTTP(w, r)
 	return w
 }
 

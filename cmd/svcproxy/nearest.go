@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"svcproxy/pkg/status"
 )
 
 // nearest returns up to three of the names that look most like one, the best first:
@@ -15,7 +17,7 @@ func nearest(name string, names []string) []string {
 	}
 	var found []candidate
 	for _, n := range names {
-		d := distance(name, n)
+		d := status.Distance(name, n)
 		if strings.Contains(n, name) {
 			d = min(d, 2)
 		}
@@ -31,26 +33,4 @@ func nearest(name string, names []string) []string {
 		out = append(out, c.name)
 	}
 	return out
-}
-
-// distance is how many letters have to be put in, taken out or changed to make one
-// word of another (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		left := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := left
-			if a[i] != b[j] {
-				change++
-			}
-			left = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -22,7 +22,7 @@ func refusedOne() []proxy.Quarantined {
 
 // What the running proxy tells of its quarantine is what trace hears.
 func TestQuarantineIsTold(t *testing.T) {
-	srv := httptest.NewServer(configured(t).localHandler(http.NotFoundHandler(), refusedOne))
+	srv := httptest.NewServer(configured(t).localHandler(localHandlers{health: http.NotFoundHandler(), refused: refusedOne}))
 	defer srv.Close()
 	at, err := url.Parse(srv.URL)
 	if err != nil {

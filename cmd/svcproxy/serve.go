@@ -121,7 +121,9 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 			klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())
 			continue
 		}
-		out = append(out, o.family(ctx, f, tables, maxChains))
+		family := o.family(ctx, f, tables, maxChains)
+		family.Live.Backend = backend
+		out = append(out, family)
 	}
 	klog.FromContext(ctx).V(1).Info("Using iptables", "backend", backend)
 	return out, nil
@@ -137,7 +139,12 @@ func (o *options) configHere(f rules.Family) rules.Config {
 // family is what the proxy needs to know about a family. What depends on the
 // sysctls of the node is decided here.
 func (o *options) family(ctx context.Context, f rules.Family, tables *kernel.Tables, maxChains int) proxy.Family {
-	out := proxy.Family{Config: o.configHere(f), Kernel: tables, MaxChains: maxChains, Conntrack: kernel.NewFlows(f), Missing: tables.Missing}
+	flows := kernel.NewFlows(f)
+	out := proxy.Family{Config: o.configHere(f), Kernel: tables, MaxChains: maxChains, Conntrack: flows, Missing: tables.Missing}
+	out.Live = proxy.Live{
+		JumpCounts: func() (proxy.JumpCounts, error) { return tables.JumpCounts() },
+		EachFlow:   flows.Each,
+	}
 	if !out.Config.DropInvalid {
 		klog.FromContext(ctx).Info("nf_conntrack_tcp_be_liberal is set: INVALID packets are not dropped", "family", f)
 	}
@@ -178,7 +185,7 @@ func (o *options) proxy(ctx context.Context, m *proxy.Metrics, event func(proxy.
 	}
 	tables := &o.settings.IPTables
 	opts := proxy.Options{MinSyncPeriod: tables.MinSyncPeriod.Duration, SyncPeriod: tables.SyncPeriod.Duration, Started: saveMemory,
-		Event: event, Metrics: m}
+		Event: event, Metrics: m, Version: version}
 	return proxy.New(src, families, opts), src, nil
 }
 
@@ -224,7 +231,7 @@ func (o *options) runProxy(ctx context.Context) error {
 		handler       http.Handler
 	}{
 		{healthzFlag, o.settings.HealthzBindAddress, p.Health().Handler()},
-		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(p.Health().LocalHandler(), p.Quarantined)},
+		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(localHandlers{health: p.Health().LocalHandler(), status: p.StatusHandler(), refused: p.Quarantined})},
 	} {
 		if s.address == "" {
 			continue

@@ -262,26 +262,35 @@ func (s *xtSocket) snapshot(t *tableState, name rules.TableName, f func(*xtSocke
 	return err
 }
 
-// sum reads the entries of a table into memory that is given back at once, and
-// hashes them without their counters. What matches and targets keep for
-// themselves, the kernel leaves out since 4.11.
+// sum hashes the entries of a table without their counters. What matches and
+// targets keep for themselves, the kernel leaves out since 4.11.
 func (s *xtSocket) sum(info *tableInfo, seed maphash.Seed) (uint64, error) {
-	const head = int(unsafe.Sizeof(getEntries{}))
-	blob, err := unix.Mmap(-1, 0, head+int(info.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	memory, entries, err := s.entries(info)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = unix.Munmap(blob) }()
-	ask := (*getEntries)(unsafe.Pointer(&blob[0]))
-	ask.name, ask.size = info.name, info.size
-	if err := s.get(xtGetEntries, unsafe.Pointer(ask), uintptr(len(blob))); err != nil {
-		return 0, err
-	}
-	entries := blob[head:]
+	defer func() { _ = unix.Munmap(memory) }()
 	if err := s.clearCounters(entries); err != nil {
 		return 0, err
 	}
 	return maphash.Bytes(seed, entries), nil
+}
+
+// entries reads the entries of a table into mapped memory, which the caller unmaps:
+// Go would keep as much for long. Without an error entries is a part of memory.
+func (s *xtSocket) entries(info *tableInfo) (memory, entries []byte, err error) {
+	const head = int(unsafe.Sizeof(getEntries{}))
+	memory, err = unix.Mmap(-1, 0, head+int(info.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, nil, err
+	}
+	ask := (*getEntries)(unsafe.Pointer(&memory[0]))
+	ask.name, ask.size = info.name, info.size
+	if err := s.get(xtGetEntries, unsafe.Pointer(ask), uintptr(len(memory))); err != nil {
+		_ = unix.Munmap(memory)
+		return nil, nil, err
+	}
+	return memory, memory[head:], nil
 }
 
 func (s *xtSocket) clearCounters(entries []byte) error {

@@ -47,6 +47,16 @@ func (c *Flows) DeleteFlows(ctx context.Context, protocol rules.Protocol, stale 
 	return deleted, nil
 }
 
+// Each calls f for each flow of a protocol, whose Local it leaves out. Where the table
+// changes meanwhile a flow may be missed or come twice.
+func (c *Flows) Each(protocol rules.Protocol, f func(rules.Flow)) error {
+	_, err := c.pick(protocol, &addressSet{}, func(fl rules.Flow) bool { f(fl); return false })
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("list %s flows: %w", protocol, err)
+	}
+	return nil
+}
+
 // readTries is how often a table is read that changes while it is read.
 const readTries = 5
 

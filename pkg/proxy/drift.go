@@ -18,6 +18,7 @@ const lookPeriod = 250 * time.Millisecond
 // drift is what is known in one family of others that write to the kernel.
 type drift struct {
 	count func(rules.Family, rules.TableName, rules.DriftKind, int)
+	post  func(f rules.Family, found []rules.Drift, by []string, now time.Time)
 
 	known     *rules.Ruleset    // what was there before it was to be read again; nil: not known
 	by        []string          // who wrote since, besides us
@@ -104,6 +105,7 @@ func (f *familySync) read(ctx context.Context) error {
 		found := rules.FindDrift(have, f.drift.known)
 		f.drift.pace.done(time.Now(), time.Since(began), len(found) > 0)
 		f.drift.say(ctx, f.family, found)
+		f.drift.post(f.family, found, f.drift.by, time.Now())
 	}
 	f.have, f.drift.known, f.drift.by = have, nil, nil
 	return nil

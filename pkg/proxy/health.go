@@ -62,8 +62,15 @@ func (h *Health) setNodeLeaving(leaving bool) {
 	h.nodeLeaving = leaving
 }
 
-// status is the body of an answer, with kube-proxy's names.
-type status struct {
+// family returns what is known of a family that is served.
+func (h *Health) family(f rules.Family) familyHealth {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.families[f]
+}
+
+// healthStatus is the body of an answer, with kube-proxy's names.
+type healthStatus struct {
 	// LastUpdated is CurrentTime if all is well: kube-proxy keeps it so for those
 	// who took an old time for a failure. When rules changed, Status says.
 	LastUpdated  time.Time               `json:"lastUpdated"`
@@ -79,10 +86,10 @@ type familyStatus struct {
 }
 
 // status tells how the families do; well says what of one that is in step.
-func (h *Health) status(now time.Time, well func(*familyHealth) bool) status {
+func (h *Health) status(now time.Time, well func(*familyHealth) bool) healthStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := status{CurrentTime: now, Healthy: true, Status: map[string]familyStatus{}}
+	s := healthStatus{CurrentTime: now, Healthy: true, Status: map[string]familyStatus{}}
 	for family, f := range h.families {
 		late := !f.pending.IsZero() && now.Sub(f.pending) >= h.timeout
 		ok := !late && well(f)
@@ -129,7 +136,7 @@ func (h *Health) livez(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, s.Healthy)
 }
 
-func (s *status) answer(w http.ResponseWriter, ok bool) {
+func (s *healthStatus) answer(w http.ResponseWriter, ok bool) {
 	if ok {
 		s.LastUpdated = s.CurrentTime
 	}

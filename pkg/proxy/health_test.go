@@ -58,7 +58,7 @@ func TestAnswersOfHealth(t *testing.T) {
 		t.Helper()
 		w := httptest.NewRecorder()
 		h.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		var s status
+		var s healthStatus
 		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
 			t.Fatalf("%s: %s: %v", what, w.Body, err)
 		}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,13 +16,18 @@ const maxCaused = 10000
 // and metrics of it.
 func (p *Proxy) snapshot() (*rules.Snapshot, []watch.Problem) {
 	caused := p.source.Changes().TakeTriggers() // first, so that what they caused is in the snapshot
+	first := p.source.Changes().Counts().First
 	snap, problems := p.source.Snapshot()
 	for _, f := range p.families {
+		if f.since.IsZero() {
+			f.since = first
+		}
 		now := caused[f.family]
 		f.caused = append(f.caused, now[:min(len(now), maxCaused-len(f.caused))]...)
 	}
 	p.health.setNodeLeaving(snap.Node.Leaving)
 	p.metrics.snapshot(snap)
+	p.board.snapshot(snap)
 	return snap, problems
 }
 
@@ -42,8 +48,11 @@ func (p *Proxy) syncFamily(ctx context.Context, f *familySync, snap *rules.Snaps
 	p.metrics.synced(f.family, full, now.Sub(start), err)
 	p.metrics.quarantined(f.family, len(f.quarantine.inmates))
 	if err != nil {
+		p.board.failed(f.family, err)
 		return err
 	}
+	p.board.synced(f, cmp.Or(f.since, start), start, now)
+	f.since = time.Time{}
 	p.health.synced(f.family, now)
 	p.metrics.inForce(f.family, f.builder.Counts())
 	p.metrics.programmed(f.family, f.caused, now)

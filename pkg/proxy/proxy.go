@@ -61,6 +61,8 @@ type Family struct {
 	// Dropped, unless nil, reads how many forwarded packets the rules have dropped
 	// because conntrack calls them INVALID.
 	Dropped PacketReader
+
+	Live Live
 }
 
 // Options says when to sync, and whom to tell what.
@@ -82,6 +84,8 @@ type Options struct {
 	Drifted func(f rules.Family, t rules.TableName, kind rules.DriftKind, count int)
 	// Metrics, unless nil, gets to know how the syncs go.
 	Metrics *Metrics
+	// Version is that of the program, for the status.
+	Version string
 }
 
 // Proxy is the loop between a source and the kernel.
@@ -90,6 +94,7 @@ type Proxy struct {
 	opts     Options
 	health   *Health
 	metrics  *Metrics
+	board    *board
 	services *serviceHealth
 	families []*familySync
 	reported map[watch.Problem]bool
@@ -97,7 +102,7 @@ type Proxy struct {
 
 // New returns a proxy that has done nothing yet.
 func New(source Source, families []Family, opts Options) *Proxy {
-	p := &Proxy{source: source, opts: opts, metrics: opts.Metrics}
+	p := &Proxy{source: source, opts: opts, metrics: opts.Metrics, board: newBoard()}
 	if p.metrics == nil {
 		p.metrics = NewMetrics("")
 	}
@@ -108,11 +113,13 @@ func New(source Source, families []Family, opts Options) *Proxy {
 	p.health = NewHealth(2*opts.SyncPeriod, p.metrics)
 	for _, f := range families {
 		p.health.serves(f.Config.Family)
+		p.board.serves(f.Config)
 		p.families = append(p.families, &familySync{
 			family: f.Config.Family, kernel: p.metrics.serves(&f), maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
-			flows: newFlowCleaner(f.Config, f.Conntrack, p.metrics), drift: drift{count: opts.Drifted},
+			flows: newFlowCleaner(f.Config, f.Conntrack, p.metrics), drift: drift{count: opts.Drifted, post: p.board.drifted},
+			live: f.Live,
 		})
 	}
 	p.services = newServiceHealth(p.health.Healthy, opts.Event)
@@ -239,6 +246,7 @@ func (p *Proxy) sync(ctx context.Context) (*rules.Snapshot, error) {
 	}
 	p.report(ctx, problems)
 	p.metrics.problems(len(problems))
+	p.board.setProblems(len(problems))
 	return snap, errors.Join(errs...)
 }
 
@@ -279,6 +287,7 @@ type familySync struct {
 
 	begun  bool        // there was a sync
 	caused []time.Time // what the next sync that succeeds puts into force
+	since  time.Time   // when the oldest change came that it does; zero: none
 
 	quarantine *quarantine
 	features   features
@@ -286,6 +295,8 @@ type familySync struct {
 
 	ready     func(rules.Config) error // nil: called, or not asked for
 	whenReady func(rules.Config) error
+
+	live Live
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {

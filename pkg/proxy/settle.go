@@ -73,11 +73,5 @@ func (f *familySync) taken(svc *rules.Service) *rules.Service {
 	if f.inForce == nil {
 		return nil
 	}
-	i, found := slices.BinarySearchFunc(f.inForce.Services, nameOf(svc), func(s *rules.Service, n serviceName) int {
-		return compareNames(nameOf(s), n)
-	})
-	if !found {
-		return nil
-	}
-	return f.inForce.Services[i]
+	return find(f.inForce.Services, nameOf(svc))
 }

@@ -19,6 +19,11 @@ func (b *Builder) Counts() Counts {
 	}
 }
 
+// Counts returns how many rules there are in the chains; Counts' other fields are 0.
+func (r *Ruleset) Counts() Counts {
+	return Counts{FilterRules: countRules(r.Table(Filter).Chains), NatRules: countRules(r.Table(Nat).Chains)}
+}
+
 func countRules(chains []*Chain) int {
 	n := 0
 	for _, c := range chains {

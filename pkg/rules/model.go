@@ -171,6 +171,21 @@ func CompareServices(a, b *Service) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
+// Changed returns the Services of now that old does not have with the same pointer,
+// and those of old that now does not have by name. Both are sorted as old and now are.
+func Changed(old, now []*Service) (come, gone []*Service) {
+	eachChange(old, now, func(i int) {
+		gone = append(gone, old[i])
+	}, func(i int) {
+		come = append(come, now[i])
+	}, func(int) {})
+	gone = slices.DeleteFunc(gone, func(s *Service) bool {
+		_, there := slices.BinarySearchFunc(come, s, CompareServices)
+		return there
+	})
+	return come, gone
+}
+
 // eachChange walks the Services of two snapshots: gone and kept get the places of
 // those in old that are not, or are, in now with the same pointer; come gets the
 // places in now of all others. come and kept are called in the order of now.
@@ -220,6 +235,7 @@ const (
 	ClusterIP AddressRole = iota + 1
 	LoadBalancerIP
 	ExternalIP
+	NodePort // any address of the node that has node ports; never in a Claim
 )
 
 // Endpoint is one address and port that serves a ServicePort, with the facts

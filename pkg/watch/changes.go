@@ -23,6 +23,7 @@ type Changes struct {
 type ChangeCounts struct {
 	Services, EndpointSlices               uint64    // since the start
 	PendingServices, PendingEndpointSlices uint64    // since the last snapshot
+	First                                  time.Time // when the first one of any object came since then; zero: none did
 	Last                                   time.Time // when the last one of any object came; zero: none did
 }
 
@@ -64,13 +65,21 @@ func (c *Changes) TakeTriggers() map[rules.Family][]time.Time {
 func (c *Changes) other() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.came()
+}
+
+// came notes when a change came. The caller holds mu.
+func (c *Changes) came() {
 	c.counts.Last = time.Now()
+	if c.counts.First.IsZero() {
+		c.counts.First = c.counts.Last
+	}
 }
 
 func (c *Changes) service() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counts.Last = time.Now()
+	c.came()
 	c.counts.Services++
 	c.counts.PendingServices++
 }
@@ -106,7 +115,7 @@ func (c *Changes) sliceGone(k key, s *endpointSlice) {
 }
 
 func (c *Changes) countSlice() {
-	c.counts.Last = time.Now()
+	c.came()
 	c.counts.EndpointSlices++
 	c.counts.PendingEndpointSlices++
 }
@@ -115,7 +124,7 @@ func (c *Changes) countSlice() {
 func (c *Changes) seen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counts.PendingServices, c.counts.PendingEndpointSlices = 0, 0
+	c.counts.PendingServices, c.counts.PendingEndpointSlices, c.counts.First = 0, 0, time.Time{}
 }
 
 // sliceFamily returns the family of a slice; false if neither version of it has

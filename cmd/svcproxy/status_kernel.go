@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"svcproxy/pkg/kernel"
+	"svcproxy/pkg/rules"
+	"svcproxy/pkg/status"
+	"svcproxy/pkg/watch"
+)
+
+// statusSource returns the svcproxy that runs, or else what can be known without it.
+func (o *options) statusSource(ctx context.Context, stderr io.Writer) (statusSource, error) {
+	c, err := newStatusClient(o.settings.MetricsBindAddress)
+	if err == nil {
+		_, err = c.report(ctx, &status.Query{Limit: 1})
+	}
+	switch {
+	case err == nil:
+		return c, nil
+	case !errors.Is(err, errNotTold):
+		return nil, err
+	}
+	fmt.Fprintf(stderr, "svcproxy: %v, so this is what the kernel has: without changes, drift and quarantine. "+
+		"Give --%s as the svcproxy that runs has it, or start one.\n", err, metricsFlag)
+	return o.newStatusReader(ctx, stderr)
+}
+
+// statusReader makes reports without a svcproxy that runs.
+type statusReader struct {
+	o       *options
+	backend kernel.Backend
+	tables  map[rules.Family]*kernel.Tables
+	snap    *rules.Snapshot // nil: there are no objects
+}
+
+func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statusReader, error) {
+	backend, err := kernel.Detect(ctx, kernel.Backend(o.backend), o.families)
+	if err != nil {
+		return nil, err
+	}
+	r := &statusReader{o: o, backend: backend, tables: map[rules.Family]*kernel.Tables{}}
+	host := kernel.NewHost(backend)
+	for _, f := range o.families {
+		t, err := host.Tables(f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f, err)
+		}
+		r.tables[f] = t
+	}
+	if len(o.files) == 0 && o.settings.ClientConnection.Kubeconfig == "" && o.master == "" {
+		return r, nil
+	}
+	snap, problems, err := o.snapshot(ctx)
+	r.snap = snap
+	sayProblems(stderr, problems)
+	return r, err
+}
+
+// sayProblems names what is wrong with the objects; the status is that of the rest.
+func sayProblems(w io.Writer, problems []watch.Problem) {
+	for _, p := range problems {
+		fmt.Fprintf(w, "svcproxy: %v\n", p.Error())
+	}
+}
+
+func (r *statusReader) report(ctx context.Context, q *status.Query) (*status.Report, error) {
+	out := &status.Report{APIVersion: status.APIVersion, Node: status.Node{
+		Source: status.FromKernel, Backend: string(r.backend), Now: time.Now(),
+	}}
+	read := r.fromRules
+	if r.snap != nil {
+		read = r.fromObjects
+		out.Node.Source, out.Node.Name = status.FromObjects, r.snap.Node.Name
+	}
+	services, err := read(ctx, &out.Node)
+	if err != nil {
+		return nil, err
+	}
+	out.Node.Services = len(services)
+	return out, r.choose(out, services, q)
+}
+
+// fromObjects describes the Services that there are objects for.
+func (r *statusReader) fromObjects(_ context.Context, node *status.Node) ([]status.Service, error) {
+	var out []status.Service
+	configs := map[rules.Family]*rules.Config{}
+	for _, f := range r.o.families {
+		cfg := r.o.config(f)
+		configs[f] = &cfg
+		node.Families = append(node.Families, status.Family{Family: f.String()})
+	}
+	for _, svc := range r.snap.Services {
+		var inForce []status.InForce
+		for _, f := range r.o.families {
+			inForce = append(inForce, status.InForce{Config: configs[f], Node: &r.snap.Node, Service: svc})
+		}
+		out = append(out, status.Describe(svc, inForce))
+	}
+	return out, nil
+}
+
+// fromRules reads the Services out of the kernel's rules.
+func (r *statusReader) fromRules(ctx context.Context, node *status.Node) ([]status.Service, error) {
+	var out []status.Service
+	for _, f := range r.o.families {
+		rs, err := r.tables[f].Peek(ctx, nil)
+		if err != nil {
+			return nil, explainDenied(err)
+		}
+		n := rs.Counts()
+		node.Families = append(node.Families, status.Family{Family: f.String(), Rules: status.RuleCounts{Filter: n.FilterRules, Nat: n.NatRules}})
+		out = status.Merge(out, status.FromRules(rs))
+	}
+	return out, nil
+}
+
+// explainDenied says which right is missing.
+func explainDenied(err error) error {
+	if errors.Is(err, kernel.ErrNotPermitted) {
+		return fmt.Errorf("%w; to read the kernel's rules takes the capability NET_ADMIN, with iptables-legacy NET_RAW too: run it as root on the node, or in the container of svcproxy", err)
+	}
+	return err
+}
+
+// choose puts those Services into the report that the query asks for.
+func (r *statusReader) choose(out *status.Report, services []status.Service, q *status.Query) error {
+	counts := counterSet{tables: r.tables}
+	defer counts.close()
+	var chosen []*status.Service
+	var names []status.Name
+	for i := range services {
+		s := &services[i]
+		names = append(names, status.Name{Namespace: s.Namespace, Name: s.Name})
+		if q.Has(s.Namespace, s.Name) && (!q.Trouble || s.Trouble()) {
+			chosen = append(chosen, s)
+		}
+	}
+	if err := sortServices(chosen, q.Sort, &counts); err != nil {
+		return explainDenied(err)
+	}
+	shown := status.Page(q, chosen)
+	flows, err := r.flows(q)
+	if err != nil {
+		return err
+	}
+	for _, s := range shown {
+		if flows != nil {
+			s.CountFlows(flows)
+		}
+		if err := s.Measure(counts.each); err != nil {
+			return explainDenied(err)
+		}
+		out.Services = append(out.Services, *s)
+	}
+	out.Selection = status.Selection{
+		Total: len(services), Matched: len(chosen), Offset: q.Offset, Shown: len(shown), Unknown: status.Missed(q.Names, names),
+	}
+	return nil
+}
+
+// flows counts conntrack's flows; nil: they are not asked for.
+func (r *statusReader) flows(q *status.Query) (status.FlowCounts, error) {
+	if !q.Flows {
+		return nil, nil
+	}
+	counts := status.FlowCounts{}
+	for _, f := range r.o.families {
+		for _, protocol := range status.Protocols() {
+			if err := kernel.NewFlows(f).Each(protocol, counts.Add); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return counts, nil
+}
+
+func sortServices(list []*status.Service, by status.Order, counts *counterSet) error {
+	switch by {
+	case status.ByConnections:
+		return status.SortBy(list, func(s *status.Service) (uint64, error) {
+			err := s.Measure(counts.each)
+			n, _ := s.Connections()
+			return n, err
+		})
+	case status.ByEndpoints:
+		return status.SortBy(list, func(s *status.Service) (uint64, error) { return s.EndpointCount(), nil })
+	}
+	return nil // without changes, ByChange leaves them by name
+}
+
+// counterSet opens the counters of each family when they are asked for.
+type counterSet struct {
+	tables map[rules.Family]*kernel.Tables
+	open   map[string]*kernel.JumpCounts
+}
+
+func (c *counterSet) each(family, chain string, f func(string, uint64)) error {
+	if c.open == nil {
+		c.open = map[string]*kernel.JumpCounts{}
+	}
+	if c.open[family] == nil {
+		for f, t := range c.tables {
+			if f.String() != family {
+				continue
+			}
+			counts, err := t.JumpCounts()
+			if err != nil {
+				return err
+			}
+			c.open[family] = counts
+		}
+	}
+	return c.open[family].Each(chain, f)
+}
+
+func (c *counterSet) close() {
+	for _, counts := range c.open {
+		counts.Close()
+	}
+}

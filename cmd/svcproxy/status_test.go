@@ -1,0 +1,332 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"sigs.k8s.io/yaml"
+
+	"svcproxy/pkg/kernel/kerneltest"
+	"svcproxy/pkg/status"
+)
+
+// statusObjects are a Service with three endpoints, one of them not ready, one
+// without any, and one whose endpoints are elsewhere.
+const statusObjects = `
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: here}, status: {addresses: [{type: InternalIP, address: 10.250.0.2}]}}
+- apiVersion: v1
+  kind: Service
+  metadata: {namespace: shop, name: web}
+  spec: {type: NodePort, clusterIP: 10.96.0.10, ports: [{name: http, port: 80, protocol: TCP, nodePort: 30080}]}
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
+  metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}
+  addressType: IPv4
+  ports: [{name: http, port: 8080, protocol: TCP}]
+  endpoints:
+  - {addresses: [10.21.1.5], nodeName: here, conditions: {ready: true}}
+  - {addresses: [10.21.2.6], nodeName: elsewhere, conditions: {ready: true}}
+  - {addresses: [10.21.2.7], nodeName: elsewhere, conditions: {ready: false}}
+- apiVersion: v1
+  kind: Service
+  metadata: {namespace: shop, name: cart}
+  spec: {clusterIP: 10.96.0.11, ports: [{port: 80, protocol: TCP}]}
+- apiVersion: v1
+  kind: Service
+  metadata: {namespace: kube-system, name: kube-dns}
+  spec: {clusterIP: 10.96.0.2, internalTrafficPolicy: Local, ports: [{name: dns, port: 53, protocol: UDP}]}
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
+  metadata: {namespace: kube-system, name: kube-dns-1, labels: {kubernetes.io/service-name: kube-dns}}
+  addressType: IPv4
+  ports: [{name: dns, port: 53, protocol: UDP}]
+  endpoints:
+  - {addresses: [10.21.1.9], nodeName: here, conditions: {ready: true}}
+`
+
+// statusNode makes the network of a node that reaches everybody by a bridge that
+// nobody is at, and returns a file with statusObjects.
+func statusNode(t *testing.T) string {
+	t.Helper()
+	for _, args := range []string{"link add br0 type bridge", "addr add 10.250.0.2/24 dev br0", "link set br0 up", "route add default via 10.250.0.1"} {
+		kerneltest.Run(t, "", "ip", strings.Fields(args)...)
+	}
+	path := filepath.Join(t.TempDir(), "objects.yaml")
+	if err := os.WriteFile(path, []byte(statusObjects), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// connectTo makes connections that nobody answers: the rules see their first packets.
+func connectTo(t *testing.T, network, address string, n int) {
+	t.Helper()
+	at := netip.MustParseAddrPort(address)
+	kind := unix.SOCK_STREAM
+	if network == "udp" {
+		kind = unix.SOCK_DGRAM
+	}
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil && err != unix.EINPROGRESS {
+			t.Error(err)
+		}
+		if network == "udp" {
+			if _, err := unix.Write(fd, []byte("x")); err != nil {
+				t.Error(err)
+			}
+		}
+		_ = unix.Close(fd)
+	}
+}
+
+// cli runs a command line and returns what it printed.
+func cli(args ...string) (status int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	status = run(context.Background(), args, strings.NewReader(""), &out, &err)
+	return status, out.String(), err.String()
+}
+
+func TestStatus(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	objects := statusNode(t)
+	for _, backend := range []string{"nft", "legacy"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Cleanup(func() { cli("--cleanup") })
+			t.Run("of a svcproxy that runs", func(t *testing.T) {
+				serveNode(t, "-f="+objects, "--hostname-override=here", "--iptables-backend="+backend, "--ip-family=ipv4")
+				kerneltest.Run(t, "", "conntrack", "-F")
+				connectTo(t, "tcp", "10.96.0.10:80", 40)
+				connectTo(t, "udp", "10.96.0.2:53", 3)
+				checkStatus(t, backend)
+			})
+			t.Run("of the kernel", func(t *testing.T) { checkKernelStatus(t, backend, objects) })
+		})
+	}
+}
+
+func checkStatus(t *testing.T, backend string) {
+	code, text, stderr := cli("status")
+	if code != 0 || stderr != "" {
+		t.Fatalf("status %d: %s", code, stderr)
+	}
+	for _, line := range []string{
+		`^here: svcproxy devel, iptables-` + backend + `, 3 Services$`,
+		`^  IPv4  synced \S+ ago in \S+, 4 endpoints, \d+ nat and \d+ filter rules$`,
+		`^kube-system/kube-dns:dns/UDP +10.96.0.2:53 +10.21.1.9:53 +local 100.0% +100.0% +3$`,
+		`^shop/cart:80 +10.96.0.11:80 +no endpoint: refused$`,
+		`^shop/web:http +10.96.0.10:80 +10.21.1.5:8080 +50.0% +\d+.\d% +\d+$`,
+		`^ +10.21.2.7:8080 +unready +-$`,
+	} {
+		if !regexp.MustCompile("(?m)" + line).MatchString(text) {
+			t.Errorf("no line is %s in\n%s", line, text)
+		}
+	}
+	checkDocument(t, "svcproxy status", strings.ReplaceAll(text, "iptables-legacy", "iptables-nft"))
+	code, text, _ = cli("status", "-o", "json", "shop/web")
+	r := parseStatus(t, text)
+	if code != 0 || len(r.Services) != 1 || *r.Services[0].Ports[0].Balances[0].Connections != 40 {
+		t.Errorf("status %d: %s", code, text)
+	}
+	code, text, _ = cli("status", "-o", "wide", "--sort=connections", "--limit=1", "--search=WEB")
+	if flows := regexp.MustCompile(`(?m)^shop/web:http .* ready +here +50.0% +\S+ +(\d+) +(\d+) +KUBE-SEP-`).FindStringSubmatch(text); code != 0 || flows == nil || flows[1] != flows[2] {
+		t.Errorf("the flows of an endpoint are not as many as its connections:\n%s", text)
+	}
+	if code, _, stderr := cli("status", "shop/wbe", "web"); code != 1 || !strings.Contains(stderr, "no Service shop/wbe (there is shop/web)") ||
+		!strings.Contains(stderr, "no Service in namespace web (there is shop/web)") {
+		t.Errorf("status %d: %s", code, stderr)
+	}
+	if code, text, _ := cli("status", "-o=yaml", "--trouble"); code != 0 || !strings.Contains(text, "name: cart") || strings.Contains(text, "name: web") {
+		t.Errorf("status %d: %s", code, text)
+	} else if err := yaml.UnmarshalStrict([]byte(text), &status.Report{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkKernelStatus runs where the rules are left and no svcproxy is.
+func checkKernelStatus(t *testing.T, backend, objects string) {
+	args := []string{"status", "-o=json", "--iptables-backend=" + backend, "--ip-family=ipv4"}
+	for _, more := range [][]string{nil, {"-f", objects, "--hostname-override=here"}} {
+		code, text, stderr := cli(append(args, more...)...)
+		if code != 0 || !strings.Contains(stderr, "nobody answers at 127.0.0.1:10249 (connect: connection refused), so this is what the kernel has") {
+			t.Fatalf("status %d: %s", code, stderr)
+		}
+		r := parseStatus(t, text)
+		if len(r.Services) != 3 {
+			t.Fatalf("%d Services: %s", len(r.Services), text)
+		}
+		web := r.Services[2].Ports[0]
+		if r.Services[2].ID() != "shop/web" || *web.Balances[0].Connections != 40 || web.Endpoints[0].Shares[0].Wanted != 0.5 || len(web.Addresses) != 2 {
+			t.Errorf("%v: %s", more, text)
+		}
+		if cart := r.Services[1]; cart.ID() != "shop/cart" || cart.Ports[0].Refuses() != status.RefusedAll {
+			t.Errorf("%v: %s", more, text)
+		}
+	}
+}
+
+func parseStatus(t *testing.T, text string) *status.Report {
+	t.Helper()
+	var r status.Report
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return &r
+}
+
+func TestStatusWatches(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	objects := statusNode(t)
+	serveNode(t, "-f="+objects, "--hostname-override=here", "--ip-family=ipv4")
+	connectTo(t, "tcp", "10.96.0.10:80", 7)
+	var out syncBuffer
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"status", "--watch=200ms", "-o=json", "shop/web"}, strings.NewReader(""), &out, &out)
+	}()
+	connections := func() (all []uint64) {
+		for _, text := range strings.SplitAfter(out.String(), "\n]}\n") {
+			var r status.Report
+			if json.Unmarshal([]byte(text), &r) == nil && len(r.Services) > 0 {
+				all = append(all, *r.Services[0].Ports[0].Balances[0].Connections)
+			}
+		}
+		return all
+	}
+	eventually(t, "two reports, the first of all connections, the second of none", func() bool {
+		c := connections()
+		return len(c) > 1 && c[0] == 7 && c[1] == 0
+	})
+	connectTo(t, "tcp", "10.96.0.10:80", 5)
+	eventually(t, "the new connections are told", func() bool {
+		sum := uint64(0)
+		for _, n := range connections() {
+			sum += n
+		}
+		return sum == 12
+	})
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+}
+
+func TestStatusUsage(t *testing.T) {
+	for arg, want := range map[string]string{
+		"-o=xml": "must be text, wide, json or yaml", "--sort=size": "--sort", "--limit=-1": "must not be negative",
+		"a/b/c": "neither NAMESPACE nor NAMESPACE/NAME", "--watch=1ms": "must be 100ms or more", "--no-such-flag": "unknown flag",
+	} {
+		if code, stdout, stderr := cli("status", arg); code != 2 || stdout != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%s: status %d, %s%s", arg, code, stdout, stderr)
+		}
+	}
+	if code, _, stderr := cli("status", "--watch", "5s"); code != 2 || !strings.Contains(stderr, "--watch=5s") {
+		t.Errorf("status %d, %s", code, stderr)
+	}
+}
+
+// What answers on the port may be something else, or ail.
+func TestStatusOfStrangers(t *testing.T) {
+	for name, c := range map[string]struct {
+		code       int
+		body, want string
+	}{
+		"another program": {404, "", "no status to be had: what answers at"},
+		"not on loopback": {403, "", "says 403 Forbidden"},
+		"another version": {200, `{"apiVersion":"status.svcproxy/v7","services":[` + "\n]}\n", `speaks "status.svcproxy/v7"`},
+		"a failure":       {500, "the kernel says no\n", "500 Internal Server Error: the kernel says no"},
+		"a broken answer": {200, `{"apiVersion":"status.svcproxy/v1","services":[` + "\n" + `{"ports":[]}` + "\n", "ends before its end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.code)
+				_, _ = w.Write([]byte(c.body))
+			}))
+			defer s.Close()
+			client, err := newStatusClient(strings.TrimPrefix(s.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.report(t.Context(), &status.Query{}); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+	for address, want := range map[string]string{
+		"0.0.0.0:1": "127.0.0.1:1", "[::]:1": "[::1]:1", "127.0.0.2:1": "127.0.0.2:1", "[::1]:1": "[::1]:1", "10.0.0.1:1": "", "": "", "x": "",
+	} {
+		c, err := newStatusClient(address)
+		if want == "" && err == nil || want != "" && (err != nil || c.address != want) {
+			t.Errorf("%q: %+v, %v, want %s", address, c, err, want)
+		}
+	}
+}
+
+// A page of somebody else's cannot have a browser on the node read the status.
+func TestStatusIsForThoseOnTheNode(t *testing.T) {
+	o := configured(t)
+	h := o.localHandler(localHandlers{health: http.NotFoundHandler(), status: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
+	for _, c := range []struct {
+		to, host string
+		code     int
+	}{
+		{"127.0.0.1", "localhost:10249", 200}, {"127.0.0.1", "127.0.0.1", 200}, {"::1", "[::1]:10249", 200}, {"::1", "[::1]", 200},
+		{"127.0.0.1", "evil.example:10249", 403}, {"127.0.0.1", "10.250.0.2:10249", 403}, {"127.0.0.1", "localhost.evil.example", 403}, {"127.0.0.1", "", 403},
+		{"10.250.0.2", "localhost", 403},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/status", nil)
+		r.Host = c.host
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(c.to)}))
+		if h.ServeHTTP(w, r); w.Code != c.code {
+			t.Errorf("at %s for %q: %d, want %d", c.to, c.host, w.Code, c.code)
+		}
+	}
+}
+
+func TestTablesFitTheScreen(t *testing.T) {
+	table := &grid{columns: []column{{head: "A"}, {head: "B", spare: 1}, {head: "C", right: true, spare: 2}, {head: "EMPTY"}}}
+	table.add(cell{"aaaa", red}, cell{"bb", ""}, cell{"1", ""}, cell{})
+	table.add(cell{"a", ""}, cell{}, cell{"100", ""}, cell{})
+	for _, c := range []struct {
+		screen screen
+		want   string
+	}{
+		{screen{}, "A     B     C\naaaa  bb    1\na         100\n"},
+		{screen{terminal: terminal{width: 13}}, "A     B     C\naaaa  bb    1\na         100\n"},
+		{screen{terminal: terminal{width: 12}}, "A     B\naaaa  bb\na\n"},
+		{screen{terminal: terminal{width: 3}}, "A\naaaa\na\n"},
+		{screen{terminal: terminal{width: 3, colour: true}}, "\x1b[1mA\x1b[0m\n\x1b[31maaaa\x1b[0m\na\n"},
+	} {
+		var out bytes.Buffer
+		c.screen.stdout = &out
+		if err := c.screen.print(table); err != nil {
+			t.Fatal(err)
+		}
+		if got := regexp.MustCompile(` +\n`).ReplaceAllString(out.String(), "\n"); got != c.want {
+			t.Errorf("width %d:\n%q, want\n%q", c.screen.width, got, c.want)
+		}
+	}
+}
