@@ -111,7 +111,7 @@ func TestPageIsWritten(t *testing.T) {
 	if err := document(page, []string{file}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := r.of("killed"), []string{"2", "15", "2, 3 stale", "1.0 s; not: 1 of 2"}; !slices.Equal(got, want) {
+	if got, want := r.of("killed"), []string{"2", "15", "1, 1 kept, 3 stale", "1.0 s; not: 1 of 2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	text, err := os.ReadFile(page)

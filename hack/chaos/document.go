@@ -38,6 +38,7 @@ func document(path string, files []string) error {
 		writeFaults(&page, backend, resultOf(results, "svcproxy", backend), resultOf(results, "kube-proxy", backend))
 	}
 	writeExplained(&page)
+	writeViolations(&page, results)
 	writeLeft(&page, results)
 	page.WriteString(how)
 	return os.WriteFile(path, page.Bytes(), 0o644)
@@ -54,9 +55,9 @@ it, without kube-proxy.
 const columns = `## What came of it
 
 *Opened* are the TCP connections and exchanges over UDP that began from when the fault began until all was served again. Of these,
-*lost* are those that failed, with what failed on connections that were kept open; *stale*, where there are any, those that got to a
-pod that had left its Service more than 5 seconds before, where they would fail as well if the pod were gone. *Healed* is from
-when the fault was over until every Service was served by its endpoints of then, a change that was made during the fault among
+*lost* are those that failed; *stale*, where there are any, those that got to a pod that had left its Service more than 5 seconds
+before, where they would fail as well if the pod were gone; and *kept* counts questions that failed on connections that are kept
+open. *Healed* is from when the fault was over until every Service was served by its endpoints of then, a change that was made during the fault among
 them: the median and the longest. What is not healed in 45 seconds is not waited for: the proxy is killed, and started anew.
 
 `
@@ -145,9 +146,12 @@ func (r *result) of(fault string) []string {
 	return []string{fmt.Sprint(len(heals)), fmt.Sprint(all.Opened), all.lost(), healings(heals)}
 }
 
-// lost is how many were lost, and how many were stale.
+// lost is how many were lost, and how many were kept open or stale.
 func (t *tally) lost() string {
-	text := fmt.Sprint(t.Lost + t.Broken)
+	text := fmt.Sprint(t.Lost)
+	if t.Broken > 0 {
+		text += fmt.Sprintf(", %d kept", t.Broken)
+	}
 	if t.Stale > 0 {
 		text += fmt.Sprintf(", %d stale", t.Stale)
 	}
@@ -160,7 +164,7 @@ func healings(took []time.Duration) string {
 	slices.Sort(did)
 	var parts []string
 	if n := len(did); n > 0 {
-		text := fmt.Sprintf("%.1f s", did[n/2].Seconds())
+		text := fmt.Sprintf("%.1f s", (did[(n-1)/2]+did[n/2]).Seconds()/2)
 		if n > 1 {
 			text += fmt.Sprintf(", %.1f s", did[n-1].Seconds())
 		}
@@ -193,6 +197,19 @@ func writeExplained(w io.Writer) {
 		}
 	}
 	fmt.Fprintln(w)
+}
+
+// writeViolations says where svcproxy did not do as it has to.
+func writeViolations(w io.Writer, results []*result) {
+	var all []string
+	for _, r := range results {
+		for _, v := range r.Violations {
+			all = append(all, fmt.Sprintf("- iptables-%s, %s\n", r.Backend, v))
+		}
+	}
+	if len(all) > 0 {
+		fmt.Fprintf(w, "In the last runs it was not so here:\n\n%s\n", strings.Join(all, ""))
+	}
 }
 
 // writeLeft says what the processes had at the beginning and in the end.

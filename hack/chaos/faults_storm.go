@@ -12,7 +12,7 @@ import (
 func stormFaults() []*fault {
 	return []*fault{
 		{name: "endpoint-storm", make: endpointStorm,
-			how: "for 10 seconds 1,000 endpoints a second are replaced by others: 100 updates of EndpointSlices, of ten endpoints each"},
+			how: "for 10 seconds some 1,000 endpoints a second are replaced by others: 100 updates of EndpointSlices, each of about ten endpoints, as far as the API server takes them"},
 		{name: "service-storm", make: serviceStorm,
 			how: "for 10 seconds 20 Services a second come, with their endpoints, and as many go"},
 	}
