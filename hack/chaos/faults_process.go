@@ -14,9 +14,9 @@ import (
 // processFaults are those of the proxy's process and of the node's.
 func processFaults() []*fault {
 	return []*fault{
-		{name: "killed", times: 3, make: killed,
+		{name: "killed", stuck: true, times: 3, make: killed,
 			how: "kill -9 of the proxy at a random moment; started again after a second"},
-		{name: "killed-writing", times: 3, make: killedWriting,
+		{name: "killed-writing", stuck: true, times: 3, make: killedWriting,
 			how: "kill -9 of the proxy up to 15 ms after it started iptables-restore; started again after a second"},
 		{name: "paused", stuck: true, make: paused,
 			how: "the proxy is stopped for 20 seconds (SIGSTOP), as when a machine is suspended: to the process its clocks jump"},
