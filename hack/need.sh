@@ -34,6 +34,7 @@ test)
 	need runc runc
 	need curl curl
 	need ps procps
+	need chromium chromium
 	playbooks
 	;;
 image) image ;;

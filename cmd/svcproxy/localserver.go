@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/component-base/logs"
 	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
 
+	"svcproxy/pkg/page"
 	"svcproxy/pkg/proxy"
 )
 
@@ -19,7 +22,22 @@ import (
 // there.
 type localHandlers struct {
 	health, status http.Handler
+	page           http.Handler // the status for browsers
 	refused        func() []proxy.Quarantined
+}
+
+// localHandlers are those of a proxy.
+func (o *options) localHandlers(p *proxy.Proxy) (localHandlers, error) {
+	view, err := page.New(p, o.tracePage)
+	return localHandlers{health: p.Health().LocalHandler(), status: p.StatusHandler(), page: view, refused: p.Quarantined}, err
+}
+
+// tracePage answers the form of the page as svcproxy trace does.
+func (o *options) tracePage(ctx context.Context, from, to, protocol string) (string, error) {
+	flags := traceFlags{from: cmp.Or(from, "node"), to: to, proto: protocol, output: "text"}
+	var said strings.Builder
+	err := flags.run(ctx, o, &said, io.Discard)
+	return said.String(), err
 }
 
 // localHandler serves what is for the node itself, on --metrics-bind-address:
@@ -31,6 +49,10 @@ func (o *options) localHandler(h localHandlers) http.Handler {
 	mux.Handle("/", h.health)
 	if h.status != nil {
 		mux.Handle("GET "+statusPath, onLoopback(forLocalHost(h.status)))
+	}
+	if h.page != nil {
+		mux.Handle("GET "+page.Root+"{$}", onLoopback(forLocalHost(h.page)))
+		mux.Handle("GET "+page.Base, onLoopback(forLocalHost(h.page)))
 	}
 	if h.refused != nil {
 		mux.Handle("GET "+quarantinePath, onLoopback(tellQuarantine(h.refused)))

@@ -226,12 +226,16 @@ func (o *options) runProxy(ctx context.Context) error {
 	if err := kernel.SetOOMScoreAdj(int(*o.settings.OOMScoreAdj)); err != nil {
 		klog.FromContext(ctx).Info("Where memory is short, this process counts like others of its container", "reason", err.Error())
 	}
+	local, err := o.localHandlers(p)
+	if err != nil {
+		return err
+	}
 	for _, s := range []struct {
 		flag, address string
 		handler       http.Handler
 	}{
 		{healthzFlag, o.settings.HealthzBindAddress, p.Health().Handler()},
-		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(localHandlers{health: p.Health().LocalHandler(), status: p.StatusHandler(), refused: p.Quarantined})},
+		{metricsFlag, o.settings.MetricsBindAddress, o.localHandler(local)},
 	} {
 		if s.address == "" {
 			continue

@@ -118,6 +118,7 @@ func TestStatus(t *testing.T) {
 				connectTo(t, "tcp", "10.96.0.10:80", 40)
 				connectTo(t, "udp", "10.96.0.2:53", 3)
 				checkStatus(t, backend)
+				checkPage(t)
 			})
 			t.Run("of the kernel", func(t *testing.T) { checkKernelStatus(t, backend, objects) })
 		})
@@ -159,6 +160,19 @@ func checkStatus(t *testing.T, backend string) {
 		t.Errorf("status %d: %s", code, text)
 	} else if err := yaml.UnmarshalStrict([]byte(text), &status.Report{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkPage looks at the page of a svcproxy that runs, its picture and its traces.
+func checkPage(t *testing.T) {
+	t.Helper()
+	for path, want := range map[string]string{
+		"/": `href="/page/service/shop/web"`, "/page/service/shop/web": "KUBE-SVC-67NZLRHBNDSAWJRO", "/page/trace?from=node&to=shop/web": "10.21.1.5:8080",
+		"/page/trace?to=shop/wbe": "shop/web", "/page/style.css": "prefers-color-scheme",
+	} {
+		if answer := answerOf(t, "http://127.0.0.1:10249"+path); !strings.HasPrefix(answer, "200 text/") || !strings.Contains(answer, want) {
+			t.Errorf("%s: nothing says %s:\n%s", path, want, answer)
+		}
 	}
 }
 
@@ -287,7 +301,8 @@ func TestStatusOfStrangers(t *testing.T) {
 // A page of somebody else's cannot have a browser on the node read the status.
 func TestStatusIsForThoseOnTheNode(t *testing.T) {
 	o := configured(t)
-	h := o.localHandler(localHandlers{health: http.NotFoundHandler(), status: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
+	answers := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	h := o.localHandler(localHandlers{health: http.NotFoundHandler(), status: answers, page: answers})
 	for _, c := range []struct {
 		to, host string
 		code     int
@@ -296,12 +311,14 @@ func TestStatusIsForThoseOnTheNode(t *testing.T) {
 		{"127.0.0.1", "evil.example:10249", 403}, {"127.0.0.1", "10.250.0.2:10249", 403}, {"127.0.0.1", "localhost.evil.example", 403}, {"127.0.0.1", "", 403},
 		{"10.250.0.2", "localhost", 403},
 	} {
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest(http.MethodGet, "/status", nil)
-		r.Host = c.host
-		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(c.to)}))
-		if h.ServeHTTP(w, r); w.Code != c.code {
-			t.Errorf("at %s for %q: %d, want %d", c.to, c.host, w.Code, c.code)
+		for _, path := range []string{"/status", "/", "/page/service/ns/web"} {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Host = c.host
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(c.to)}))
+			if h.ServeHTTP(w, r); w.Code != c.code {
+				t.Errorf("%s at %s for %q: %d, want %d", path, c.to, c.host, w.Code, c.code)
+			}
 		}
 	}
 }
