@@ -164,9 +164,13 @@ func TestStaleFlowsGoAfterASync(t *testing.T) {
 
 func TestAChangeOfTCPReadsNoFlows(t *testing.T) {
 	table := newFlowTable()
-	c, applied, _ := cleaning(t, table, 20*time.Millisecond)
+	c, applied, _ := cleaning(t, table, time.Hour)
+	c.set(dns(rules.TCP, 1))
+	next(t, applied, "the first sync")
+	next(t, table.began, "the clean-up after it, since there were no rules before")
+	table.open <- nil
 	for i := range 4 {
-		c.set(dns(rules.TCP, i+1))
+		c.set(dns(rules.TCP, i+2))
 		next(t, applied, "a sync")
 	}
 	time.Sleep(100 * time.Millisecond)
