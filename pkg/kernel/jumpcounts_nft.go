@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -26,65 +27,117 @@ const (
 	nftJump, nftGoto    int32 = -3, -4
 )
 
-// nftJumps asks for the rules of one chain at a time, by one socket.
+// nftJumps asks for the rules of one chain at a time, by one socket and with one
+// buffer: package netlink takes a new one of 64 kB for each answer.
 type nftJumps struct {
-	family  uint8
-	sockets map[int]*nl.SocketHandle
+	fd       int
+	family   uint8
+	sequence uint32
+	buffer   []byte
+	counts   []jumpCount // of the chain that is read
+	changed  bool        // it did while it was read
 }
 
+type jumpCount struct {
+	to      string
+	packets uint64
+}
+
+// jumpsBuffer is more than the kernel puts into one answer.
+const jumpsBuffer = 64 << 10
+
 func openNFTJumps(f rules.Family) (jumpReader, error) {
-	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.SetReceiveTimeout(&nl.SocketTimeoutTv); err != nil {
-		s.Close()
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &nl.SocketTimeoutTv); err != nil {
+		_ = unix.Close(fd)
 		return nil, err
 	}
-	out := &nftJumps{family: unix.NFPROTO_IPV4, sockets: map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}}
+	j := &nftJumps{fd: fd, family: unix.NFPROTO_IPV4, buffer: make([]byte, jumpsBuffer)}
 	if f == rules.IPv6 {
-		out.family = unix.NFPROTO_IPV6
+		j.family = unix.NFPROTO_IPV6
 	}
-	return out, nil
+	return j, nil
 }
 
-func (j *nftJumps) close() {
-	for _, s := range j.sockets {
-		s.Close()
-	}
-}
+func (j *nftJumps) close() { _ = unix.Close(j.fd) }
 
 func (j *nftJumps) read(chain string, f func(string, uint64)) error {
-	return readWhole(func() error {
-		type count struct {
-			to      string
-			packets uint64
-		}
-		var counts []count // told once they are all there
-		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|nftMsgGetRule, unix.NLM_F_DUMP)
-		req.Sockets = j.sockets
-		req.AddData(&nl.Nfgenmsg{NfgenFamily: j.family, Version: nl.NFNETLINK_V0})
-		req.AddData(nl.NewRtAttr(nftaRuleTable, nl.ZeroTerminated(string(rules.Nat))))
-		req.AddData(nl.NewRtAttr(nftaRuleChain, nl.ZeroTerminated(chain)))
-		err := req.ExecuteIter(unix.NETLINK_NETFILTER, unix.NFNL_SUBSYS_NFTABLES<<8|nftMsgNewRule, func(msg []byte) bool {
-			if len(msg) >= nl.SizeofNfgenmsg {
-				if to, packets := parseJump(msg[nl.SizeofNfgenmsg:]); to != "" {
-					counts = append(counts, count{to, packets})
-				}
-			}
-			return true
-		})
-		if errors.Is(err, unix.ENOENT) {
-			return nil // neither table nor chain
+	if err := readWhole(func() error { return j.dump(chain) }); err != nil {
+		return err
+	}
+	for _, c := range j.counts {
+		f(c.to, c.packets)
+	}
+	return nil
+}
+
+// dump reads a chain's rules. A chain or table that is not there has none.
+func (j *nftJumps) dump(chain string) error {
+	j.counts, j.changed = j.counts[:0], false
+	j.sequence++
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|nftMsgGetRule, unix.NLM_F_DUMP)
+	req.Seq = j.sequence
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: j.family, Version: nl.NFNETLINK_V0})
+	req.AddData(nl.NewRtAttr(nftaRuleTable, nl.ZeroTerminated(string(rules.Nat))))
+	req.AddData(nl.NewRtAttr(nftaRuleChain, nl.ZeroTerminated(chain)))
+	if err := unix.Sendto(j.fd, req.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	for {
+		n, _, err := unix.Recvfrom(j.fd, j.buffer, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		for _, c := range counts {
-			f(c.to, c.packets)
+		done, err := j.messages(j.buffer[:n])
+		if err == nil && done && j.changed {
+			err = netlink.ErrDumpInterrupted
 		}
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// messages reads one datagram of messages; done: it has the last one.
+func (j *nftJumps) messages(b []byte) (done bool, err error) {
+	for len(b) >= unix.SizeofNlMsghdr {
+		size, kind, flags := int(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:])
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return true, errors.New("a message of netlink is cut off")
+		}
+		body := b[unix.SizeofNlMsghdr:size]
+		j.changed = j.changed || flags&unix.NLM_F_DUMP_INTR != 0
+		switch {
+		case binary.NativeEndian.Uint32(b[8:]) != j.sequence: // of a question that was given up
+		case kind == unix.NLMSG_DONE || kind == unix.NLMSG_ERROR:
+			return true, dumpError(body)
+		case kind == unix.NFNL_SUBSYS_NFTABLES<<8|nftMsgNewRule && len(body) >= nl.SizeofNfgenmsg:
+			if to, packets := parseJump(body[nl.SizeofNfgenmsg:]); to != "" {
+				j.counts = append(j.counts, jumpCount{to, packets})
+			}
+		}
+		b = b[min((size+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1), len(b)):]
+	}
+	return false, nil
+}
+
+// dumpError is what the last message says.
+func dumpError(body []byte) error {
+	if len(body) < 4 {
 		return nil
-	})
+	}
+	switch errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body))); errno {
+	case 0, unix.ENOENT:
+		return nil
+	default:
+		return errno
+	}
 }
 
 // parseJump reads a rule: the chain that it leads to, empty if to none, and its
