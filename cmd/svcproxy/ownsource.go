@@ -69,7 +69,7 @@ func (k *kernelReader) read(ctx context.Context, known *rules.Ruleset) (*foundRu
 	case found[b] == nil && k.optional:
 		return nil, nil
 	case found[b] == nil:
-		return nil, fmt.Errorf("read the rules of %s: %w", k.family, explainKernel(errors.Join(errs...)))
+		return nil, fmt.Errorf("read the rules of %s: %w", k.family, explainKernel(errors.Join(errs...), otherRules))
 	}
 	out := &foundRules{Ruleset: found[b], from: backendName(k.family, b)}
 	for other, own := range found {

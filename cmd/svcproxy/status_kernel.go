@@ -110,21 +110,13 @@ func (r *statusReader) fromRules(ctx context.Context, node *status.Node) ([]stat
 	for _, f := range r.o.families {
 		rs, err := r.tables[f].Peek(ctx, nil)
 		if err != nil {
-			return nil, explainDenied(err)
+			return nil, explainKernel(err, "")
 		}
 		n := rs.Counts()
 		node.Families = append(node.Families, status.Family{Family: f.String(), Rules: status.RuleCounts{Filter: n.FilterRules, Nat: n.NatRules}})
 		out = status.Merge(out, status.FromRules(rs))
 	}
 	return out, nil
-}
-
-// explainDenied says which right is missing.
-func explainDenied(err error) error {
-	if errors.Is(err, kernel.ErrNotPermitted) {
-		return fmt.Errorf("%w; to read the kernel's rules takes the capability NET_ADMIN, with iptables-legacy NET_RAW too: run it as root on the node, or in the container of svcproxy", err)
-	}
-	return err
 }
 
 // choose puts those Services into the report that the query asks for.
@@ -141,7 +133,7 @@ func (r *statusReader) choose(out *status.Report, services []status.Service, q *
 		}
 	}
 	if err := sortServices(chosen, q.Sort, &counts); err != nil {
-		return explainDenied(err)
+		return explainKernel(err, "")
 	}
 	shown := status.Page(q, chosen)
 	flows, err := r.flows(q)
@@ -153,7 +145,7 @@ func (r *statusReader) choose(out *status.Report, services []status.Service, q *
 			s.CountFlows(flows)
 		}
 		if err := s.Measure(counts.each); err != nil {
-			return explainDenied(err)
+			return explainKernel(err, "")
 		}
 		out.Services = append(out.Services, *s)
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 
 	"svcproxy/pkg/kernel"
@@ -67,7 +66,7 @@ func (r *ruleSource) fromKernel(ctx context.Context, f rules.Family) (layers []r
 	defer done()
 	saved, err := kernel.SaveAll(ctx, kernel.Backend(r.options.backend), f)
 	if err != nil {
-		return nil, nil, explainKernel(err)
+		return nil, nil, explainKernel(err, otherRules)
 	}
 	if r.others, err = kernel.OtherTables(f); err != nil {
 		return nil, nil, err
@@ -94,14 +93,18 @@ func (r *ruleSource) fromKernel(ctx context.Context, f rules.Family) (layers []r
 	return layers, from, nil
 }
 
-// explainKernel says what to do where the kernel's rules cannot be had.
-func explainKernel(err error) error {
-	const otherwise = "or give rules from elsewhere: --rules FILE (what iptables-save printed), or -f FILE (objects)"
+// otherRules is what else can be done where the kernel's rules cannot be had, by
+// commands that take other rules.
+const otherRules = ", or give rules from elsewhere: --rules FILE (what iptables-save printed), or -f FILE (objects)"
+
+// explainKernel says what to do where the kernel's rules cannot be had; otherwise is
+// what else there is, or empty.
+func explainKernel(err error, otherwise string) error {
 	switch {
 	case errors.Is(err, kernel.ErrNotPermitted):
-		return fmt.Errorf("%w; it takes CAP_NET_ADMIN, and CAP_NET_RAW too with the legacy backend: run it as root, or in svcproxy's pod on the node, %s", err, otherwise)
+		return fmt.Errorf("%w; it takes CAP_NET_ADMIN, and CAP_NET_RAW too with the legacy backend: run it as root, or in svcproxy's pod on the node%s", err, otherwise)
 	case errors.Is(err, kernel.ErrNotInstalled):
-		return fmt.Errorf("%w; install it, %s", err, otherwise)
+		return fmt.Errorf("%w; install it%s", err, otherwise)
 	}
 	return err
 }
@@ -124,7 +127,7 @@ func builtRules(snap *rules.Snapshot, cfg rules.Config) (*rules.Save, error) {
 // fromFile are rules that were saved before.
 func (r *ruleSource) fromFile(f rules.Family) ([]rules.Layer, []string, error) {
 	if r.file == nil {
-		text, err := r.read()
+		text, err := r.options.readFile(r.kind)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--rules: %w", err)
 		}
@@ -139,13 +142,6 @@ func (r *ruleSource) fromFile(f rules.Family) ([]rules.Layer, []string, error) {
 		return nil, nil, fmt.Errorf("--rules %s: holds no rules of %s; they are what %s prints", r.kind, f, saveCommand(f))
 	}
 	return []rules.Layer{{Save: save}}, []string{fmt.Sprintf("saved in %s, %d rules", r.kind, save.Rules())}, nil
-}
-
-func (r *ruleSource) read() ([]byte, error) {
-	if r.kind == "-" {
-		return io.ReadAll(r.options.stdin)
-	}
-	return os.ReadFile(r.kind)
 }
 
 func saveCommand(f rules.Family) string {

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
@@ -37,11 +36,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
 	}
-	work := outside
-	if sandbox.Inside() {
-		work = inside
-	}
-	if err := work(ctx, opts, stdout, stderr); err != nil {
+	work := func() error { return inside(ctx, opts, stdout, stderr) }
+	if err := sandbox.Program(ctx, opts.args, stdout, stderr, errors.New("not measured to the end"), work); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
@@ -51,15 +47,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // scratch is where everything is written while the bench runs. It is in memory,
 // and of the sandbox alone.
 const scratch = "/run/bench"
-
-// outside runs the bench in a sandbox.
-func outside(ctx context.Context, opts *options, stdout, stderr io.Writer) error {
-	err := sandbox.Run(ctx, opts.args, stdout, stderr)
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return errors.New("not measured to the end")
-	}
-	return err
-}
 
 // inside measures and reports, in the sandbox.
 func inside(ctx context.Context, opts *options, stdout, stderr io.Writer) error {

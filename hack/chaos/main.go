@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -36,28 +35,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "chaos:", err)
 		return 2
 	}
-	switch {
-	case opts.document != "":
+	if opts.document != "" {
 		err = document(opts.document, opts.results)
-	case !sandbox.Inside():
-		err = outside(ctx, args, stdout, stderr)
-	default:
-		err = inside(ctx, opts, stderr)
+	} else {
+		work := func() error { return inside(ctx, opts, stderr) }
+		err = sandbox.Program(ctx, args, stdout, stderr, errors.New("the run has failed"), work)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "chaos:", err)
 		return 1
 	}
 	return 0
-}
-
-// outside runs the program in a sandbox.
-func outside(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	err := sandbox.Run(ctx, args, stdout, stderr)
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return errors.New("the run has failed")
-	}
-	return err
 }
 
 // scratch is where everything is written while it runs. It is in memory, and of the

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -48,24 +47,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "drift:", err)
 		return 2
 	}
-	if sandbox.Inside() {
-		err = inside(ctx, opts, stdout, stderr)
-	} else {
-		err = outside(ctx, args, stdout, stderr)
-	}
-	if err != nil {
+	work := func() error { return inside(ctx, opts, stdout, stderr) }
+	if err := sandbox.Program(ctx, args, stdout, stderr, errors.New("not measured to the end"), work); err != nil {
 		fmt.Fprintln(stderr, "drift:", err)
 		return 1
 	}
 	return 0
-}
-
-func outside(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	err := sandbox.Run(ctx, args, stdout, stderr)
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return errors.New("not measured to the end")
-	}
-	return err
 }
 
 // options is the command line.

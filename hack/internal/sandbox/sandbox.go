@@ -50,6 +50,19 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return fmt.Errorf("in namespaces of its own (needs root): %w", err)
 }
 
+// Program does the work of a program in a sandbox: here, if this is one, else by Run.
+// failed is the error if what Run started has failed, and said why.
+func Program(ctx context.Context, args []string, stdout, stderr io.Writer, failed error, work func() error) error {
+	if Inside() {
+		return work()
+	}
+	err := Run(ctx, args, stdout, stderr)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return failed
+	}
+	return err
+}
+
 // Enter makes the namespaces that Run made fit to work in: /proc shows the
 // processes in here, /run is empty and in memory, and the loopback interface is up.
 func Enter() error {
