@@ -39,14 +39,14 @@ func (s *server) list(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, http.StatusBadRequest, err)
 		return
 	}
-	report, err := s.read(r.Context(), q)
+	report, took, err := s.read(r.Context(), q)
 	if err != nil {
 		s.problem(w, http.StatusInternalServerError, err)
 		return
 	}
 	sel := report.Selection
 	p := listPage{
-		frame:  frame{Title: "Services", Node: nodeOf(report), Refresh: refreshSeconds, Trace: s.trace != nil},
+		frame:  frame{Title: "Services", Node: nodeOf(report), Refresh: refresh(took), Trace: s.trace != nil},
 		Search: q.Search, Trouble: q.Trouble, Sorts: sorts(q.Sort),
 		From: min(sel.Offset+1, sel.Matched), To: sel.Offset + sel.Shown, Matched: sel.Matched, Total: sel.Total,
 		Previous: pageLink(q, q.Offset-perPage, sel.Matched), Next: pageLink(q, q.Offset+perPage, sel.Matched),

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"strings"
+	"time"
 
 	"svcproxy/pkg/status"
 )
@@ -112,8 +114,18 @@ type frame struct {
 	TraceTo string // what stands in it
 }
 
-// refreshSeconds is how often a page is made anew while somebody looks at it.
-const refreshSeconds = 5
+// A page that somebody looks at is made anew every few seconds, and less often where
+// that would take more than a small part of a core: the legacy backend hands out no
+// counters but with all of a table, which takes a while if it is large.
+const (
+	leastRefresh = 5 * time.Second
+	idlePart     = 150 // how many times as long as it took to make the page it is left alone
+)
+
+// refresh is how many seconds a page is shown that took so long to make.
+func refresh(took time.Duration) int {
+	return int(math.Ceil(max(leastRefresh, idlePart*took).Seconds()))
+}
 
 // problem shows an error in the place of a page.
 func (s *server) problem(w http.ResponseWriter, code int, err error) {
@@ -123,8 +135,9 @@ func (s *server) problem(w http.ResponseWriter, code int, err error) {
 	}{frame{Title: http.StatusText(code), Trace: s.trace != nil}, err.Error()})
 }
 
-// read returns the report for a query.
-func (s *server) read(ctx context.Context, q *status.Query) (*status.Report, error) {
+// read returns the report for a query, and how long it took.
+func (s *server) read(ctx context.Context, q *status.Query) (*status.Report, time.Duration, error) {
+	began := time.Now()
 	var out *status.Report
 	err := s.source.Report(ctx, q, func(r *status.Report) error {
 		out = r
@@ -134,7 +147,7 @@ func (s *server) read(ctx context.Context, q *status.Query) (*status.Report, err
 		out.Services = append(out.Services, *svc)
 		return nil
 	})
-	return out, err
+	return out, time.Since(began), err
 }
 
 // tracePage traces the packet that the form asks for. Reading the rules of a large
@@ -144,7 +157,7 @@ func (s *server) tracePage(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, http.StatusForbidden, errors.New("a trace is asked for by the form on this page alone"))
 		return
 	}
-	report, err := s.read(r.Context(), &status.Query{Limit: 1})
+	report, _, err := s.read(r.Context(), &status.Query{Limit: 1})
 	if err != nil {
 		s.problem(w, http.StatusInternalServerError, err)
 		return

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type fake struct {
 	node     status.Node
 	services []status.Service
 	queries  []status.Query
+	slow     time.Duration // how long a report takes at least
 	err      error
 }
 
@@ -41,6 +43,7 @@ func (f *fake) Report(_ context.Context, q *status.Query, begin func(*status.Rep
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queries = append(f.queries, *q)
+	time.Sleep(f.slow)
 	if f.err != nil {
 		return f.err
 	}
@@ -138,6 +141,25 @@ func both() status.Service {
 	p.Balances = append(p.Balances, status.Balance{Family: "IPv4", Policy: status.PolicyLocal, Chain: "KUBE-SVL-" + hash, Endpoints: 1, Connections: ptr[uint64](9)})
 	p.Endpoints[0].Shares = append(p.Endpoints[0].Shares, status.Share{Policy: status.PolicyLocal, Wanted: 1, Measured: ptr(1.0), Connections: ptr[uint64](9)})
 	return s
+}
+
+// A page that takes long to make is not made often.
+func TestHowOftenAPageIsMade(t *testing.T) {
+	for took, want := range map[time.Duration]int{0: 5, 30 * time.Millisecond: 5, 100 * time.Millisecond: 15, time.Second: 150} {
+		if got := refresh(took); got != want {
+			t.Errorf("one that took %v: every %d seconds, want %d", took, got, want)
+		}
+	}
+	f := sample()
+	f.slow = 40 * time.Millisecond
+	h := handler(t, f, nil)
+	for _, path := range []string{"/", "/page/service/shop/web"} {
+		text := get(t, h, path, http.StatusOK)
+		said := regexp.MustCompile(`data-seconds="(\d+)"><span>Updated every (\d+) seconds`).FindStringSubmatch(text)
+		if said == nil || said[1] != said[2] || said[1] == "5" {
+			t.Errorf("%s takes 40 ms each time, and says %q", path, said)
+		}
+	}
 }
 
 func handler(t *testing.T, f *fake, trace Tracer) http.Handler {

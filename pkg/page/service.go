@@ -31,7 +31,7 @@ type port struct {
 
 func (s *server) service(w http.ResponseWriter, r *http.Request) {
 	name := status.Name{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
-	report, err := s.read(r.Context(), &status.Query{Names: []status.Name{name}, Counters: true})
+	report, took, err := s.read(r.Context(), &status.Query{Names: []status.Name{name}, Counters: true})
 	if err != nil {
 		s.problem(w, http.StatusInternalServerError, err)
 		return
@@ -42,7 +42,7 @@ func (s *server) service(w http.ResponseWriter, r *http.Request) {
 	}
 	svc, now := &report.Services[0], report.Node.Now
 	p := servicePage{
-		frame:   frame{Title: svc.ID(), Node: nodeOf(report), Refresh: refreshSeconds, Trace: s.trace != nil},
+		frame:   frame{Title: svc.ID(), Node: nodeOf(report), Refresh: refresh(took), Trace: s.trace != nil},
 		Service: svc.ID(), Facts: facts(svc, now),
 	}
 	for i := range svc.Quarantine {

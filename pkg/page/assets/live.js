@@ -1,12 +1,12 @@
-// Puts new contents into the parts of the page that change, every few seconds, while
-// the page is seen and nobody has a selection in it. Without this script the page is
+// Puts new contents into the parts of the page that change, as often as the page says,
+// while it is seen and nobody has a selection in it. Without this script the page is
 // loaded anew.
 "use strict";
 (() => {
   const line = document.querySelector(".live");
   const words = line.querySelector("span");
   const button = line.querySelector("button");
-  const told = words.textContent;
+  let told = words.textContent;
   let paused = false;
   const say = (text) => { if (words.textContent !== text) words.textContent = text; };
 
@@ -26,6 +26,9 @@
       if (!answer.ok) throw new Error(String(answer.status));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (paused) return;
+      const next = page.querySelector(".live");
+      line.dataset.seconds = next.dataset.seconds;
+      told = next.querySelector("span").textContent;
       document.querySelectorAll(".fresh").forEach((old) => replace(old, document.adoptNode(page.getElementById(old.id))));
       say(told);
     } catch {
@@ -39,5 +42,6 @@
     button.textContent = paused ? "Go on" : "Pause";
     say(paused ? "Paused" : told);
   });
-  setInterval(renew, 1000 * Number(line.dataset.seconds));
+  const wait = () => setTimeout(() => renew().finally(wait), 1000 * Number(line.dataset.seconds));
+  wait();
 })();
