@@ -58,6 +58,6 @@ func otherTable(protocol byte, chain []byte, f rules.Family) (name string, ok bo
 			hooked = true
 		}
 	}
-	ours := protocol == own && slices.Contains([]string{"raw", "mangle", "nat", "filter", "security"}, table)
+	ours := protocol == own && slices.Contains(allTables, rules.TableName(table))
 	return families[protocol] + " " + table, hooked && !ours && families[protocol] != ""
 }

@@ -32,7 +32,7 @@ func (t *Tables) peek(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset
 	// prints, and the legacy one makes a table that it is asked for.
 	err := eachLine(ctx, reader.Line, t.tools.save)
 	if exitStatus(err) == notUnderstood {
-		return t.readEach(ctx, known)
+		return t.peekEach(ctx, known)
 	}
 	if err != nil {
 		return nil, err
@@ -57,22 +57,16 @@ func exitStatus(err error) int {
 	return 0
 }
 
-// readEach reads one table after the other, to have those that can be read.
-func (t *Tables) readEach(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+// peekEach reads one table after the other, to have those that can be read.
+func (t *Tables) peekEach(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+	text, err := t.saveEach(ctx, rules.Tables())
+	if err != nil {
+		return nil, err
+	}
 	reader := rules.NewOwnReader(t.family, known)
-	for _, name := range rules.Tables() {
-		text, err := output(ctx, t.run, t.tools.save, "-t", string(name))
-		if exitStatus(err) == notUnderstood {
-			reader.Unreadable(name)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for line := range bytes.Lines(text) {
-			if err := reader.Line(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
-				return nil, fmt.Errorf("%s -t %s: %w", t.tools.save, name, err)
-			}
+	for line := range bytes.Lines(text) {
+		if err := reader.Line(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.tools.save, err)
 		}
 	}
 	return reader.Ruleset(), nil

@@ -29,21 +29,24 @@ var (
 func (t *Tables) Save(ctx context.Context) ([]byte, error) {
 	text, err := output(ctx, t.run, t.tools.save, "-c")
 	if exitStatus(err) == notUnderstood {
-		text, err = t.saveEach(ctx)
+		text, err = t.saveEach(ctx, allTables, "-c")
 	}
 	return text, permitted(err)
 }
 
-// saveEach saves one table after the other, to have those that can be read.
-func (t *Tables) saveEach(ctx context.Context) ([]byte, error) {
+// allTables are those of iptables.
+var allTables = []rules.TableName{"raw", "mangle", rules.Nat, rules.Filter, "security"}
+
+// saveEach saves one table after the other, to have those that can be read. The others
+// are named in the comment that iptables-nft-save has for them.
+func (t *Tables) saveEach(ctx context.Context, tables []rules.TableName, flags ...string) ([]byte, error) {
 	var all bytes.Buffer
-	for _, name := range []string{"raw", "mangle", "nat", "filter", "security"} {
-		text, err := output(ctx, t.run, t.tools.save, "-c", "-t", name)
-		if exitStatus(err) == notUnderstood {
+	for _, name := range tables {
+		text, err := output(ctx, t.run, t.tools.save, append(flags, "-t", string(name))...)
+		switch {
+		case exitStatus(err) == notUnderstood:
 			fmt.Fprintf(&all, "# Table `%s' is incompatible, use 'nft' tool.\n", name)
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
 		}
 		all.Write(text)

@@ -50,7 +50,7 @@ func (r *OwnReader) line(line []byte) error {
 	case len(line) == 0:
 	case line[0] == '#':
 		if table, ok := unreadable(string(line)); ok && slices.Contains(Tables(), table) {
-			r.Unreadable(table)
+			r.own.Unreadable = append(r.own.Unreadable, table)
 		}
 	case line[0] == '*':
 		r.start(TableName(line[1:]))
@@ -67,11 +67,6 @@ func (r *OwnReader) line(line []byte) error {
 		return fmt.Errorf("neither chain nor rule: %q", line)
 	}
 	return nil
-}
-
-// Unreadable notes that there are no lines of a table, as iptables cannot read it.
-func (r *OwnReader) Unreadable(table TableName) {
-	r.own.Unreadable = append(r.own.Unreadable, table)
 }
 
 // Ruleset returns what is ours of all lines.
