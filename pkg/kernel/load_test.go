@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -55,7 +56,7 @@ func cluster(n int) *rules.Snapshot {
 // Service that was there before takes every connection; then all reads back as
 // what was written.
 func TestNoConnectionIsLostDuringALoad(t *testing.T) {
-	for backend, maxChains := range map[Backend]int{NFT: 1000, Legacy: 0} {
+	for backend, maxChains := range natChains {
 		t.Run(string(backend), func(t *testing.T) {
 			kerneltest.Enter(t)
 			kerneltest.Run(t, "", "ip", "addr", "add", "10.21.0.1/32", "dev", "lo")
@@ -109,6 +110,55 @@ func TestNoConnectionIsLostDuringALoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The longest way that there is, through a tree of addresses in a row, the source ranges
+// of a load balancer and groups of buckets of endpoints, is one that the kernel takes:
+// iptables-nft allows 15 chains in a row.
+func TestTheLongestWayIsLoaded(t *testing.T) {
+	for _, backend := range []Backend{NFT, Legacy} {
+		t.Run(string(backend), func(t *testing.T) {
+			kerneltest.Enter(t)
+			snap := cluster(5000)
+			for i, svc := range snap.Services[:5000] {
+				const network = 198<<24 | 18<<16
+				addrs := []uint32{network | uint32(i)}
+				if bit := 31 - i/20; bit > 17 {
+					addrs = append(addrs, network^1<<bit|uint32(i%20)<<3) // like the others but for one bit
+				}
+				for _, a := range addrs {
+					svc.LoadBalancerIPs = append(svc.LoadBalancerIPs, netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, a))))
+				}
+			}
+			deep := snap.Services[2345]
+			deep.RestrictSources, deep.SourceRanges = true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+			for i := range 1000 {
+				ep := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 21, byte(i >> 8), byte(i)}), 8080)
+				deep.Ports[0].Endpoints = append(deep.Ports[0].Endpoints, rules.Endpoint{Addr: ep, Ready: true, Serving: true})
+			}
+			want := rules.Build(snap, rules.Config{Family: rules.IPv4, MasqueradeMark: 0x4000, PodTraffic: rules.PodTraffic{CIDR: netip.MustParsePrefix("10.21.0.0/16")}})
+			if got := chainsInARow(want.Table(rules.Nat), "KUBE-SERVICES"); got != 15 {
+				t.Errorf("%d chains in a row are tried, not 15", got)
+			}
+			apply(t, tablesOf(t, NewHost(backend), rules.IPv4), rules.NewPlan(&rules.Ruleset{Family: rules.IPv4}, want, natChains[backend]))
+		})
+	}
+}
+
+// natChains is how many chains go into a transaction, as svcproxy has it.
+var natChains = map[Backend]int{NFT: 1000, Legacy: 0}
+
+// chainsInARow is the length of the longest way from a chain.
+func chainsInARow(nat *rules.Table, chain string) int {
+	below := 0
+	if c := nat.Chain(chain); c != nil {
+		for i := range c.Rules {
+			if to := c.Rules[i].Jump(); to != "" {
+				below = max(below, chainsInARow(nat, to))
+			}
+		}
+	}
+	return 1 + below
 }
 
 func apply(t *testing.T, tables *Tables, plan *rules.Plan) {

@@ -12,11 +12,12 @@ import (
 // listSize endpoints the list would be long to walk and long to write for each
 // change: then endpoints fall into buckets by the hash of their name, a list
 // spreads over the buckets by their size, and one in each bucket over its
-// endpoints. Each endpoint keeps the share 1/n; one that comes or goes changes
-// its bucket and the shares of the buckets.
+// endpoints. Where the buckets are many too, a list spreads over groups of them.
+// Each endpoint keeps the share 1/n; one that comes or goes changes its bucket, and
+// the shares of the buckets in its group and of the groups.
 const (
 	listSize   = 16
-	maxBuckets = 256 // their numbers are two digits of a chain's name
+	bucketBits = 8 // at most: the number of a bucket is two digits of a chain's name
 )
 
 // balancing makes the rules and chains that spread packets over the endpoints of
@@ -24,46 +25,105 @@ const (
 type balancing struct {
 	port   *portRules
 	local  bool
-	chains []*Chain // of buckets
+	list   int      // how many rules a list may have, about
+	chains []*Chain // of buckets and groups
+}
+
+// part is a chain that a part of the packets is sent to.
+type part struct {
+	chain     string
+	endpoints int
 }
 
 // balance returns what stands in the chain, and the chains of its buckets. With
 // session affinity, clients that an endpoint has on its list go there first.
 func balance(p *portRules, local bool, eps []Endpoint) ([]Rule, []*Chain) {
-	b := &balancing{port: p, local: local}
-	if len(eps) <= cmp.Or(p.cfg.leaf, listSize) {
+	b := &balancing{port: p, local: local, list: cmp.Or(p.cfg.leaf, listSize)}
+	if len(eps) <= b.list {
 		return append(b.sticky(eps), b.spread(eps)...), nil
 	}
 	buckets := b.buckets(eps)
-	var sticky, spread []Rule
-	left := len(eps)
-	for i, in := range buckets {
-		if len(in) == 0 {
-			continue
-		}
-		if p.affinity() != 0 {
-			sticky = append(sticky, Rule{}.to(b.add(b.stickyName(i), b.sticky(in))))
-		}
-		r := Rule{}.to(b.add(fmt.Sprintf("%s-%02X", p.policyChain(local), i), b.spread(in)))
-		if len(in) < left {
-			r.Statistic = Share(len(in), left)
-		}
-		spread = append(spread, r)
-		left -= len(in)
+	sticky := b.stickyBuckets(buckets)
+	parts := b.parts(buckets)
+	if len(buckets) > b.list {
+		parts = b.group(parts)
 	}
-	return append(sticky, spread...), b.chains
+	return append(sticky, divide(parts)...), b.chains
 }
 
 // buckets spreads endpoints by a hash of theirs alone: where one belongs does not
-// depend on the others, but for the number of buckets, which is about the root of
-// theirs.
+// depend on the others, but for the number of buckets, which is a power of two.
 func (b *balancing) buckets(eps []Endpoint) [][]Endpoint {
-	out := make([][]Endpoint, min(1<<((bits.Len(uint(len(eps)))+1)/2), maxBuckets))
+	out := make([][]Endpoint, 1<<min(bits.Len(uint(len(eps)-1)/uint(b.list)), bucketBits))
 	for _, ep := range eps {
 		name := endpointChain(b.port.id, b.port.port.Protocol, ep.Addr)
 		i := base32Value(name[len(name)-1])<<5 | base32Value(name[len(name)-2])
 		i %= len(out)
 		out[i] = append(out[i], ep)
+	}
+	return out
+}
+
+// parts makes a chain of each bucket; one that is empty has none.
+func (b *balancing) parts(buckets [][]Endpoint) []part {
+	out := make([]part, len(buckets))
+	for i, in := range buckets {
+		if len(in) > 0 {
+			out[i] = part{b.add(fmt.Sprintf("%s-%02X", b.port.policyChain(b.local), i), b.spread(in)), len(in)}
+		}
+	}
+	return out
+}
+
+// group makes chains of as many buckets each as there are such chains, or of twice as
+// many.
+func (b *balancing) group(buckets []part) []part {
+	var out []part
+	size := 1 << (bits.Len(uint(len(buckets))) / 2)
+	for in := range slices.Chunk(buckets, size) {
+		g := part{}
+		for _, p := range in {
+			g.endpoints += p.endpoints
+		}
+		if g.endpoints > 0 {
+			g.chain = b.add(fmt.Sprintf("%s-%X", b.port.policyChain(b.local), len(out)), divide(in))
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// divide sends to each part as many packets as it has endpoints of all.
+func divide(parts []part) []Rule {
+	left := 0
+	for _, p := range parts {
+		left += p.endpoints
+	}
+	var out []Rule
+	for _, p := range parts {
+		if p.endpoints == 0 {
+			continue
+		}
+		r := Rule{}.to(p.chain)
+		if p.endpoints < left {
+			r.Statistic = Share(p.endpoints, left)
+		}
+		out = append(out, r)
+		left -= p.endpoints
+	}
+	return out
+}
+
+// stickyBuckets sends clients to the buckets in one of which they may have an endpoint.
+func (b *balancing) stickyBuckets(buckets [][]Endpoint) []Rule {
+	if b.port.affinity() == 0 {
+		return nil
+	}
+	var out []Rule
+	for i, in := range buckets {
+		if len(in) > 0 {
+			out = append(out, Rule{}.to(b.add(b.stickyName(i), b.sticky(in))))
+		}
 	}
 	return out
 }

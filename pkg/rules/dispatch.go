@@ -25,7 +25,7 @@ const (
 
 	// maxTreeDepth bounds the chains below the root; a leaf at the bottom grows. The nft
 	// backend takes 15 chains in a row, and behind a leaf come KUBE-FW, KUBE-EXT,
-	// KUBE-SVC with its bucket, KUBE-SEP and KUBE-MARK-MASQ.
+	// KUBE-SVC, a group of buckets, a bucket, KUBE-SEP and KUBE-MARK-MASQ.
 	maxTreeDepth = 7
 )
 

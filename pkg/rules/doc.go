@@ -23,9 +23,10 @@
 //	        KUBE-SEP: DNAT to the endpoint
 //
 //	        With many endpoints, KUBE-SVC leads to buckets of them, KUBE-SVC-...-00 and
-//	        so on; with many Services, KUBE-SERVICES and the other chains that list
-//	        them lead on by some bits of the address or port, to KUBE-SVC-IP-0A6
-//	        for 10.96.0.0/12 and so on: see balance.go and dispatch.go
+//	        so on, or to groups of buckets, KUBE-SVC-...-0; with many Services,
+//	        KUBE-SERVICES and the other chains that list them lead on by some bits of
+//	        the address or port, to KUBE-SVC-IP-0A6 for 10.96.0.0/12 and so on: see
+//	        balance.go and dispatch.go
 //
 //	        KUBE-MARK-MASQ, from any of these: mark the packet for a rewritten source
 //

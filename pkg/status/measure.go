@@ -25,13 +25,26 @@ func (s *Service) Measure(each EachJump) error {
 
 // measure fills in one balance. The rules of a chain are written together, so their
 // counters have begun at the same time and tell how it spreads. With many endpoints
-// the chain spreads over buckets and each of these over endpoints, since other times:
-// an endpoint's part is that of its bucket, times its part in the bucket.
+// the chain spreads over buckets, or groups of buckets, and each of these on, since
+// other times: an endpoint's part is that of its bucket, times its part in the bucket.
 func (p *Port) measure(b *Balance, each EachJump) error {
-	var buckets []bucket
-	parts := tally{}
 	b.Absent = true
-	err := each(b.Family, b.Chain, func(to string, packets uint64) {
+	parts, err := b.tally(b.Chain, each, mostLevels)
+	if err == nil {
+		p.fill(b, parts)
+	}
+	return err
+}
+
+// mostLevels are a balance, a group of its buckets, and a bucket.
+const mostLevels = 3
+
+// tally counts what a chain of the balance sends to endpoints, itself and by the
+// chains that it leads to, of which there are so many levels at most.
+func (b *Balance) tally(chain string, each EachJump, levels int) (tally, error) {
+	parts := tally{}
+	var buckets []bucket
+	err := each(b.Family, chain, func(to string, packets uint64) {
 		b.Absent = false
 		if strings.HasPrefix(to, b.Chain) {
 			buckets = append(buckets, bucket{to, packets})
@@ -39,17 +52,21 @@ func (p *Port) measure(b *Balance, each EachJump) error {
 			parts.add(to, packets, float64(packets))
 		}
 	})
-	for _, bk := range buckets {
+	if levels == 1 {
+		return parts, err
+	}
+	for _, k := range buckets {
 		if err != nil {
-			return err
+			return nil, err
 		}
-		err = bk.measure(b, each, parts)
+		var in tally
+		in, err = b.tally(k.chain, each, levels-1)
+		scale := k.scale(b, in)
+		for chain, p := range in {
+			parts.add(chain, p.packets, p.weight*scale)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	p.fill(b, parts)
-	return nil
+	return parts, err
 }
 
 // tally is what was counted for each endpoint's chain.
@@ -71,42 +88,37 @@ func (t tally) add(chain string, packets uint64, weight float64) {
 	t[chain].weight += weight
 }
 
-// bucket is a chain that a balance leads to.
+// weight is that of all parts.
+func (t tally) weight() float64 {
+	sum := 0.0
+	for _, p := range t {
+		sum += p.weight
+	}
+	return sum
+}
+
+// bucket is a chain that a balance leads to, or a group of such chains.
 type bucket struct {
 	chain   string
 	packets uint64
 }
 
-// sticky: the chain sends clients back to where they came before, and lets all others
-// fall through.
-func (k bucket) sticky(b *Balance) bool { return strings.HasPrefix(k.chain, b.Chain+"s") }
-
-func (k bucket) measure(b *Balance, each EachJump, parts tally) error {
-	in := tally{}
-	sum := 0.0
-	err := each(b.Family, k.chain, func(to string, packets uint64) {
-		in.add(to, packets, float64(packets))
-		sum += float64(packets)
-	})
-	if err != nil {
-		return err
+// scale is what the weights in a bucket are to be multiplied by, so that they are as
+// much as came to it. A sticky one sends clients back to where they came before, and
+// lets all others fall through: what came to it says nothing.
+func (k bucket) scale(b *Balance, in tally) float64 {
+	sum := in.weight()
+	if strings.HasPrefix(k.chain, b.Chain+"s") || sum == 0 {
+		return 1
 	}
-	scale := 1.0
-	if !k.sticky(b) && sum > 0 {
-		scale = float64(k.packets) / sum
-	}
-	for chain, p := range in {
-		parts.add(chain, p.packets, p.weight*scale)
-	}
-	return nil
+	return float64(k.packets) / sum
 }
 
 // fill writes what was counted into the balance and the shares of its endpoints.
 func (p *Port) fill(b *Balance, parts tally) {
-	total, sum := uint64(0), 0.0
+	total, sum := uint64(0), parts.weight()
 	for _, part := range parts {
 		total += part.packets
-		sum += part.weight
 	}
 	b.Connections = &total
 	for i := range p.Endpoints {

@@ -112,31 +112,58 @@ func TestNoConnectionsAreNoShare(t *testing.T) {
 }
 
 // The counters of a bucket may have begun later than those of others: its endpoints'
-// parts are those of the bucket, not of what they have counted.
+// parts are those of the bucket, not of what they have counted. With many buckets the
+// same is true of groups of them.
 func TestBucketsThatBeganLaterAreWeighed(t *testing.T) {
-	svc := web(40)
-	s, nat := describe(svc), built(svc).Table(rules.Nat)
-	c := &counters{nat, map[string]uint64{}}
-	main := nat.Chain(s.Ports[0].Balances[0].Chain)
-	for i := range main.Rules {
-		bucket := nat.Chain(main.Rules[i].Jump())
-		c.packets[main.Name+" "+bucket.Name] = uint64(1000 * len(bucket.Rules))
-		each := uint64(1000)
-		if i == 0 {
-			each = 10 // was written a moment ago
+	for n, levels := range map[int]int{40: 2, 400: 3} {
+		svc := web(n)
+		s, nat := describe(svc), built(svc).Table(rules.Nat)
+		c := &counters{nat, map[string]uint64{}}
+		main := nat.Chain(s.Ports[0].Balances[0].Chain)
+		if got := c.spread(main, 100000); got != n {
+			t.Fatalf("the chains lead to %d endpoints, not to %d", got, n)
 		}
-		for j := range bucket.Rules {
-			c.packets[bucket.Name+" "+bucket.Rules[j].Jump()] = each
+		if got := depth(nat, main); got != levels {
+			t.Fatalf("%d endpoints are %d levels deep, not %d", n, got, levels)
 		}
-	}
-	if err := s.Measure(c.each); err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range s.Ports[0].Endpoints {
-		if sh := e.Shares[0]; math.Abs(*sh.Measured-1./40) > 1e-6 || sh.Wanted != 1./40 {
-			t.Errorf("%s: wanted %v, measured %v", e.Address, sh.Wanted, *sh.Measured)
+		if err := s.Measure(c.each); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range s.Ports[0].Endpoints {
+			if sh := e.Shares[0]; math.Abs(*sh.Measured-1/float64(n)) > 1e-6 || math.Abs(sh.Wanted-1/float64(n)) > 1e-9 {
+				t.Errorf("%s: wanted %v, measured %v", e.Address, sh.Wanted, *sh.Measured)
+			}
 		}
 	}
+}
+
+// spread counts so many packets for each endpoint behind a chain, a part of them where
+// the chain is the first of its kind, and returns how many endpoints there are.
+func (c *counters) spread(chain *rules.Chain, each uint64) int {
+	all := 0
+	for i := range chain.Rules {
+		to := c.nat.Chain(chain.Rules[i].Jump())
+		n := 1
+		if !strings.HasPrefix(to.Name, "KUBE-SEP-") {
+			counted := each
+			if i == 0 {
+				counted = each / 100 // was written a moment ago
+			}
+			n = c.spread(to, counted)
+		}
+		c.packets[chain.Name+" "+to.Name] = each * uint64(n)
+		all += n
+	}
+	return all
+}
+
+// depth is the number of chains on the way to an endpoint.
+func depth(nat *rules.Table, chain *rules.Chain) int {
+	to := nat.Chain(chain.Rules[0].Jump())
+	if strings.HasPrefix(to.Name, "KUBE-SEP-") {
+		return 1
+	}
+	return 1 + depth(nat, to)
 }
 
 // What is read from rules is what objects give, as far as rules say it.
