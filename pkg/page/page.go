@@ -6,13 +6,13 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"errors"
 	"fmt"
-	"html/template"
 	"math"
 	"net/http"
-	"strings"
 	"time"
+
+	g "maragu.dev/gomponents"
+	h "maragu.dev/gomponents/html"
 
 	"svcproxy/pkg/status"
 )
@@ -37,24 +37,19 @@ const (
 
 // server serves the page.
 type server struct {
-	source    Source
-	trace     Tracer // nil: there is no such form
-	tracing   chan struct{}
-	templates *template.Template
+	source  Source
+	trace   Tracer // nil: there is no such form
+	tracing chan struct{}
 }
 
 // New returns what serves Root and all below Base. trace may be nil.
 func New(source Source, trace Tracer) (http.Handler, error) {
-	templates, err := template.New("").ParseFS(assets, "assets/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("templates of the page: %w", err)
-	}
-	s := &server{source: source, trace: trace, tracing: make(chan struct{}, 1), templates: templates}
+	s := &server{source: source, trace: trace, tracing: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+Root+"{$}", s.list)
 	mux.HandleFunc("GET "+Base+"service/{namespace}/{name}", s.service)
 	if trace != nil {
-		mux.HandleFunc("GET "+Base+"trace", s.tracePage)
+		mux.HandleFunc("GET "+tracePath, s.tracePage)
 	}
 	for name, kind := range map[string]string{"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"} {
 		text, err := assets.ReadFile("assets/" + name)
@@ -70,7 +65,7 @@ func New(source Source, trace Tracer) (http.Handler, error) {
 const policy = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-func guarded(h http.Handler) http.Handler {
+func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for key, value := range map[string]string{
 			"Content-Security-Policy":      policy,
@@ -82,7 +77,7 @@ func guarded(h http.Handler) http.Handler {
 		} {
 			w.Header().Set(key, value)
 		}
-		h.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -93,25 +88,16 @@ func asset(kind string, text []byte) http.Handler {
 	})
 }
 
-// render sends a template's text, once it is whole.
-func (s *server) render(w http.ResponseWriter, code int, name string, value any) {
+// render sends a page, once it is whole: content in its frame.
+func (s *server) render(w http.ResponseWriter, code int, f frame, content ...g.Node) {
 	var text bytes.Buffer
-	if err := s.templates.ExecuteTemplate(&text, name, value); err != nil {
+	if err := f.document(content).Render(&text); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
 	_, _ = text.WriteTo(w) // the client is gone if this fails
-}
-
-// frame is what every page has.
-type frame struct {
-	Title   string
-	Node    node
-	Refresh int    // seconds; 0: the page does not change
-	Trace   bool   // there is a form for traces
-	TraceTo string // what stands in it
 }
 
 // A page that somebody looks at is made anew every few seconds, and less often where
@@ -127,12 +113,19 @@ func refresh(took time.Duration) int {
 	return int(math.Ceil(max(leastRefresh, idlePart*took).Seconds()))
 }
 
+// frame returns what a page about the node has around it.
+func (s *server) frame(title string, n *status.Node) frame {
+	return frame{title: title, node: n.Name, trace: s.trace != nil}
+}
+
 // problem shows an error in the place of a page.
 func (s *server) problem(w http.ResponseWriter, code int, err error) {
-	s.render(w, code, "problem.html", struct {
-		frame
-		Error string
-	}{frame{Title: http.StatusText(code), Trace: s.trace != nil}, err.Error()})
+	title := http.StatusText(code)
+	s.render(w, code, s.frame(title, &status.Node{}),
+		h.H1(g.Text(title)),
+		h.P(h.Class("remark bad"), g.Text(err.Error())),
+		h.P(h.A(h.Href(Root), g.Text("All Services"))),
+	)
 }
 
 // read returns the report for a query, and how long it took.
@@ -148,55 +141,4 @@ func (s *server) read(ctx context.Context, q *status.Query) (*status.Report, tim
 		return nil
 	})
 	return out, time.Since(began), err
-}
-
-// tracePage traces the packet that the form asks for. Reading the rules of a large
-// node is work: no page of others may have it done, and it is done for one at a time.
-func (s *server) tracePage(w http.ResponseWriter, r *http.Request) {
-	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-		s.problem(w, http.StatusForbidden, errors.New("a trace is asked for by the form on this page alone"))
-		return
-	}
-	report, _, err := s.read(r.Context(), &status.Query{Limit: 1})
-	if err != nil {
-		s.problem(w, http.StatusInternalServerError, err)
-		return
-	}
-	p := struct {
-		frame
-		Form   traceForm
-		Answer string
-		Error  string
-	}{frame: frame{Title: "Trace", Node: nodeOf(report), Trace: true}, Form: formOf(r)}
-	if p.Form.To != "" {
-		if p.Answer, err = s.traceOne(r.Context(), p.Form); err != nil {
-			p.Error = err.Error()
-		}
-	}
-	s.render(w, http.StatusOK, "trace.html", p)
-}
-
-// traceOne waits until no other trace is made.
-func (s *server) traceOne(ctx context.Context, f traceForm) (string, error) {
-	select {
-	case s.tracing <- struct{}{}:
-		defer func() { <-s.tracing }()
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	}
-	return s.trace(ctx, f.From, f.To, f.Protocol)
-}
-
-// traceForm is what is typed into the form.
-type traceForm struct{ From, To, Protocol string }
-
-// maxTyped bounds a field of the form.
-const maxTyped = 300
-
-func formOf(r *http.Request) traceForm {
-	get := func(key string) string {
-		text := strings.TrimSpace(r.URL.Query().Get(key))
-		return text[:min(len(text), maxTyped)]
-	}
-	return traceForm{get("from"), get("to"), get("proto")}
 }
