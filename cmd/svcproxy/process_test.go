@@ -125,6 +125,22 @@ func TestKubeadmsConfigMapIsServed(t *testing.T) {
 	}
 }
 
+// What conntrack is told to take for valid is not dropped as INVALID, from the first
+// start on.
+func TestLiberalConntrackIsHeededAtTheFirstStart(t *testing.T) {
+	kerneltest.Enter(t)
+	p := startProcess(t, "--conntrack-tcp-be-liberal", "--conntrack-max-per-core=0", "-f", "../../manifests/nginx-demo/as-stored")
+	p.waitHealthy(t)
+	if set := kerneltest.Run(t, "", "sysctl", "-n", "net.netfilter.nf_conntrack_tcp_be_liberal"); strings.TrimSpace(set) != "1" {
+		t.Fatalf("nf_conntrack_tcp_be_liberal is %s\n%s", set, &p.log)
+	}
+	for _, save := range []string{"iptables-nft-save", "iptables-legacy-save"} {
+		if rules := kerneltest.Run(t, "", save, "-t", "filter"); strings.Contains(rules, "INVALID") {
+			t.Errorf("INVALID packets are dropped all the same:\n%s", rules)
+		}
+	}
+}
+
 // With --logging-format=json each line is an object.
 func TestLoggingFormat(t *testing.T) {
 	kerneltest.Enter(t)

@@ -97,8 +97,10 @@ func begin(ctx context.Context, src proxy.Source) error {
 // there one transaction is best.
 const natChains = 1000
 
-// kernels opens the tables of the families asked for.
-func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
+// kernels opens the tables of the families asked for. prepare, unless nil, is called
+// once they can be used, and so have loaded their modules, and before anything is
+// decided by the sysctls of the node: for what sets these.
+func (o *options) kernels(ctx context.Context, prepare func(context.Context)) ([]proxy.Family, error) {
 	backend, err := kernel.Detect(ctx, kernel.Backend(o.backend), o.families)
 	if err != nil {
 		return nil, err
@@ -107,8 +109,7 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 	if backend == kernel.NFT {
 		maxChains = natChains
 	}
-	host := kernel.NewHost(backend)
-	var out []proxy.Family
+	host, usable := kernel.NewHost(backend), map[rules.Family]*kernel.Tables{}
 	for _, f := range o.families {
 		tables, err := host.Tables(f)
 		if err == nil {
@@ -121,9 +122,18 @@ func (o *options) kernels(ctx context.Context) ([]proxy.Family, error) {
 			klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())
 			continue
 		}
-		family := o.family(ctx, f, tables, maxChains)
-		family.Live.Backend = backend
-		out = append(out, family)
+		usable[f] = tables
+	}
+	if prepare != nil {
+		prepare(ctx)
+	}
+	var out []proxy.Family
+	for _, f := range o.families {
+		if tables := usable[f]; tables != nil {
+			family := o.family(ctx, f, tables, maxChains)
+			family.Live.Backend = backend
+			out = append(out, family)
+		}
 	}
 	klog.FromContext(ctx).V(1).Info("Using iptables", "backend", backend)
 	return out, nil
@@ -174,8 +184,9 @@ func openLocalhost(asked, guarded bool) error {
 }
 
 // proxy makes what syncs. m may be nil, and event: nobody asks, nobody is told.
-func (o *options) proxy(ctx context.Context, m *proxy.Metrics, event func(proxy.ServiceEvent)) (*proxy.Proxy, proxy.Source, error) {
-	families, err := o.kernels(ctx)
+// prepare is that of kernels.
+func (o *options) proxy(ctx context.Context, m *proxy.Metrics, event func(proxy.ServiceEvent), prepare func(context.Context)) (*proxy.Proxy, proxy.Source, error) {
+	families, err := o.kernels(ctx, prepare)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -202,6 +213,13 @@ func saveMemory() {
 	debug.FreeOSMemory()
 }
 
+// setConntrack sets the sysctls of conntrack that the configuration asks for.
+func (o *options) setConntrack(ctx context.Context) {
+	if err := kernel.Ensure(o.settings.conntrackSysctls()); err != nil {
+		klog.FromContext(ctx).Error(err, "Conntrack stays as the node has it; run svcproxy --init-only before, with the right to set sysctls")
+	}
+}
+
 // runProxy serves until ctx ends or the configuration changes.
 func (o *options) runProxy(ctx context.Context) error {
 	ctx, cancel := o.untilReconfigured(ctx)
@@ -216,12 +234,9 @@ func (o *options) runProxy(ctx context.Context) error {
 		tellTaken(ctx, recorder, err)
 		return err
 	}
-	p, _, err := o.proxy(ctx, m, telling(recorder))
+	p, _, err := o.proxy(ctx, m, telling(recorder), o.setConntrack)
 	if err != nil {
 		return err
-	}
-	if err := kernel.Ensure(o.settings.conntrackSysctls()); err != nil {
-		klog.FromContext(ctx).Error(err, "Conntrack stays as the node has it; run svcproxy --init-only before, with the right to set sysctls")
 	}
 	if err := kernel.SetOOMScoreAdj(int(*o.settings.OOMScoreAdj)); err != nil {
 		klog.FromContext(ctx).Info("Where memory is short, this process counts like others of its container", "reason", err.Error())
@@ -272,7 +287,7 @@ func (o *options) runOnce(ctx context.Context) error {
 	if err := o.await(ctx); err != nil {
 		return err
 	}
-	p, src, err := o.proxy(ctx, nil, nil)
+	p, src, err := o.proxy(ctx, nil, nil, nil)
 	if err != nil {
 		return err
 	}
