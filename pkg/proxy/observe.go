@@ -43,6 +43,7 @@ func (p *Proxy) syncFamily(ctx context.Context, f *familySync, snap *rules.Snaps
 	f.begun = true
 	f.kernel.begin()
 	err := f.sync(ctx, snap)
+	f.inStep = err == nil
 	now := time.Now()
 	f.kernel.end()
 	p.metrics.synced(f.family, full, now.Sub(start), err)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -95,7 +94,6 @@ type Proxy struct {
 	health   *Health
 	metrics  *Metrics
 	board    *board
-	services *serviceHealth
 	families []*familySync
 	reported map[watch.Problem]bool
 }
@@ -119,10 +117,9 @@ func New(source Source, families []Family, opts Options) *Proxy {
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
 			flows: newFlowCleaner(f.Config, f.Conntrack, p.metrics), drift: drift{count: opts.Drifted, post: p.board.drifted},
-			live: f.Live,
+			live: f.Live, checks: newServiceHealth(p.health.Healthy, opts.Event),
 		})
 	}
-	p.services = newServiceHealth(p.health.Healthy, opts.Event)
 	return p
 }
 
@@ -135,7 +132,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer p.cleanFlows(ctx)() // after cancel
 	defer cancel()
-	defer p.services.close()
+	defer p.endChecks()
 	failed := make(chan error, 1)
 	go func() { failed <- p.source.Run(ctx) }()
 
@@ -152,9 +149,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 		wait := p.opts.SyncPeriod
 		var again <-chan time.Time
 		began := time.Now()
-		if snap, err := p.sync(ctx); err == nil {
+		snap, err := p.sync(ctx)
+		p.answerChecks(ctx, snap)
+		if err == nil {
 			backoff.reset()
-			p.follow(ctx, snap)
 			again = p.nextTry()
 			if started := p.opts.Started; started != nil {
 				p.opts.Started = nil
@@ -250,18 +248,6 @@ func (p *Proxy) sync(ctx context.Context) (*rules.Snapshot, error) {
 	return snap, errors.Join(errs...)
 }
 
-// follow does what comes after the rules of a snapshot are in the kernel.
-func (p *Proxy) follow(ctx context.Context, snap *rules.Snapshot) {
-	var addrs []netip.Addr
-	for _, f := range p.families {
-		addrs = append(addrs, rules.ListenAddresses(&f.config, &snap.Node)...)
-		snap = f.quarantine.unserved(snap)
-	}
-	if err := p.services.sync(rules.HealthChecks(snap), addrs); err != nil {
-		klog.FromContext(ctx).Error(err, "Not all health checks are answered")
-	}
-}
-
 // report logs each problem once for as long as it lasts.
 func (p *Proxy) report(ctx context.Context, problems []watch.Problem) {
 	now := make(map[watch.Problem]bool, len(problems))
@@ -286,6 +272,7 @@ type familySync struct {
 	drift     drift
 
 	begun  bool        // there was a sync
+	inStep bool        // the last one succeeded
 	caused []time.Time // what the next sync that succeeds puts into force
 	since  time.Time   // when the oldest change came that it does; zero: none
 
@@ -296,7 +283,8 @@ type familySync struct {
 	ready     func(rules.Config) error // nil: called, or not asked for
 	whenReady func(rules.Config) error
 
-	live Live
+	live   Live
+	checks *serviceHealth
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,10 +11,65 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"svcproxy/pkg/rules"
 )
 
-// serviceHealth answers on the health check node ports of Services.
+// answerChecks answers the health checks of Services by a snapshot, in the families
+// whose last sync brought it into force. In another one they are answered as before.
+func (p *Proxy) answerChecks(ctx context.Context, snap *rules.Snapshot) {
+	for _, f := range p.families {
+		if !f.inStep {
+			continue
+		}
+		if err := f.answerChecks(snap); err != nil {
+			klog.FromContext(ctx).Error(err, "Not all health checks are answered", "family", f.family)
+		}
+	}
+}
+
+func (f *familySync) answerChecks(snap *rules.Snapshot) error {
+	checks := rules.HealthChecks(f.quarantine.unserved(snap), f.family)
+	if len(checks) == 0 {
+		return f.checks.sync(nil, nil)
+	}
+	own, err := ownAddresses()
+	if err != nil {
+		return err
+	}
+	return f.checks.sync(checks, rules.ListenAddresses(&f.config, &snap.Node, own))
+}
+
+// endChecks answers no health checks any more.
+func (p *Proxy) endChecks() {
+	for _, f := range p.families {
+		f.checks.close()
+	}
+}
+
+// ownAddresses returns the addresses of the node's interfaces, but for those on which
+// one can listen only by naming the interface.
+func ownAddresses() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of the node's interfaces: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		ip, _ := netip.AddrFromSlice(n.IP)
+		if ip = ip.Unmap(); ip.Is4() || ip.Is6() && !ip.IsLinkLocalUnicast() {
+			out = append(out, ip)
+		}
+	}
+	return out, nil
+}
+
+// serviceHealth answers on the health check node ports of Services in one family.
 type serviceHealth struct {
 	healthy func() bool
 	event   func(ServiceEvent)

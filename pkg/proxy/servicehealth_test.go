@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -8,8 +9,10 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
 )
 
 // freePort is a port that nobody listens on at the moment.
@@ -60,6 +63,70 @@ func TestServiceHealth(t *testing.T) {
 	if status, _, _ := ask(); status != 0 {
 		t.Errorf("the port of a Service that is gone answers %d", status)
 	}
+}
+
+// clusterOf is a cluster that a test has made up.
+type clusterOf struct {
+	source
+	snap *rules.Snapshot
+}
+
+func (c clusterOf) Snapshot() (*rules.Snapshot, []watch.Problem) { return c.snap, nil }
+
+// Health checks are answered where node ports are open, and these are on addresses of
+// the kernel's, whatever the Node says; and a family that fails is nothing to the other.
+func TestHealthChecksOfOneFamily(t *testing.T) {
+	eps := []rules.Endpoint{
+		{Addr: netip.MustParseAddrPort("10.21.0.1:80"), NodeName: "here", Ready: true},
+		{Addr: netip.MustParseAddrPort("[fd00:21::1]:80"), NodeName: "here", Ready: true},
+	}
+	port := freePort(t)
+	balanced := &rules.Service{
+		Namespace: "ns", Name: "web", HealthCheckNodePort: port, ExternalTrafficLocal: true,
+		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00:96::1")},
+		Ports:      []rules.ServicePort{{Protocol: rules.TCP, Port: 80, NodePort: 30080, Endpoints: eps}},
+	}
+	src := clusterOf{source{make(chan struct{}, 1)}, &rules.Snapshot{
+		Node:     rules.Node{Name: "here", Addresses: []netip.Addr{netip.MustParseAddr("10.250.0.1")}},
+		Services: []*rules.Service{balanced},
+	}}
+	var families []Family
+	for _, f := range rules.Families() {
+		loopback := netip.MustParsePrefix("127.0.0.0/8")
+		k := &fakeKernel{has: &rules.Ruleset{Family: f}, reads: make(chan struct{}, 100), applies: make(chan *rules.Plan, 100)}
+		if f == rules.IPv6 {
+			loopback, k.failures = netip.MustParsePrefix("::1/128"), 1000
+		}
+		families = append(families, Family{Config: rules.Config{Family: f, MasqueradeMark: 1, NodePorts: rules.NodePortAddresses{Ranges: []netip.Prefix{loopback}}}, Kernel: k})
+	}
+	p := New(src, families, Options{SyncPeriod: time.Hour, MinSyncPeriod: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	src.changed <- struct{}{}
+	want := `"localEndpoints":1,"serviceProxyHealthy":false`
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if got := asked(fmt.Sprintf("http://127.0.0.1:%d/", port)); strings.Contains(got, want) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("IPv4 answers %q, want %s", got, want)
+		}
+	}
+	if got := asked(fmt.Sprintf("http://[::1]:%d/", port)); got != "" {
+		t.Errorf("IPv6 answers %q although its rules are not there", got)
+	}
+}
+
+// asked is the body of an answer; empty: there is none.
+func asked(url string) string {
+	resp, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, _ := io.ReadAll(resp.Body)
+	return string(text)
 }
 
 func TestServiceHealthServesTheRestWhereAPortIsTaken(t *testing.T) {

@@ -5,39 +5,40 @@ import (
 	"slices"
 )
 
-// HealthCheck is a Service's health check node port (KEP-27): load balancers ask
-// there whether this node has endpoints for traffic with external policy Local.
+// HealthCheck is a Service's health check node port (KEP-27) in one family: load
+// balancers ask there whether this node has endpoints for traffic with external
+// policy Local.
 type HealthCheck struct {
 	Namespace, Name string // of the Service
 	Port            uint16
-	LocalEndpoints  int // ready endpoints on this node, by address
+	LocalEndpoints  int // ready endpoints of the family on this node, by address
 }
 
-// HealthChecks returns the health checks of a snapshot, in the order of its
-// Services. Where two Services have the same port, which the API server does not
-// let happen, the first one has it.
-func HealthChecks(snap *Snapshot) []HealthCheck {
+// HealthChecks returns the health checks of those Services of a snapshot that the
+// family has, in their order. Where two Services have the same port, which the API
+// server does not let happen, the first one has it.
+func HealthChecks(snap *Snapshot, f Family) []HealthCheck {
 	var out []HealthCheck
 	taken := map[uint16]bool{}
 	for _, svc := range snap.Services {
 		port := svc.HealthCheckNodePort
-		if port == 0 || taken[port] {
+		if port == 0 || taken[port] || !svc.in(f) {
 			continue
 		}
 		taken[port] = true
-		out = append(out, HealthCheck{svc.Namespace, svc.Name, port, localReady(svc, &snap.Node)})
+		out = append(out, HealthCheck{svc.Namespace, svc.Name, port, localReady(svc, &snap.Node, f)})
 	}
 	return out
 }
 
-// localReady counts the addresses of ready endpoints on the node. One that
+// localReady counts the addresses of a family of ready endpoints on the node. One that
 // serves several ports counts once, as in kube-proxy; one that is going away
 // counts no more, so that load balancers stop sending before it is gone.
-func localReady(svc *Service, node *Node) int {
+func localReady(svc *Service, node *Node, f Family) int {
 	seen := map[netip.Addr]bool{}
 	for _, p := range svc.Ports {
 		for i := range p.Endpoints {
-			if ep := &p.Endpoints[i]; ep.Ready && ep.on(node) {
+			if ep := &p.Endpoints[i]; ep.Ready && ep.on(node) && FamilyOf(ep.Addr.Addr()) == f {
 				seen[ep.Addr.Addr()] = true
 			}
 		}
@@ -46,14 +47,15 @@ func localReady(svc *Service, node *Node) int {
 }
 
 // ListenAddresses returns the addresses on which what belongs to node ports
-// listens, of one family, sorted; an unspecified address stands for all.
-func ListenAddresses(cfg *Config, node *Node) []netip.Addr {
+// listens, of one family, sorted; an unspecified address stands for all. own are the
+// addresses of the node's interfaces: its Node names others too, and not all of these.
+func ListenAddresses(cfg *Config, node *Node, own []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, r := range nodePortRanges(cfg, node) {
 		if r.Bits() == 0 {
 			return []netip.Addr{r.Addr()}
 		}
-		for _, a := range node.Addresses {
+		for _, a := range own {
 			if r.Contains(a) {
 				out = append(out, a)
 			}
