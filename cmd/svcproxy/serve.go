@@ -116,7 +116,7 @@ func (o *options) kernels(ctx context.Context, prepare func(context.Context)) ([
 			err = tables.Probe(ctx)
 		}
 		if err != nil {
-			if o.ipFamily != "" || f == rules.IPv4 {
+			if o.ipFamily != "" || f == rules.IPv4 || errors.Is(err, kernel.ErrUndecided) {
 				return nil, fmt.Errorf("%s: %w", f, err)
 			}
 			klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())

@@ -28,6 +28,10 @@ func Cleanup(ctx context.Context, families []rules.Family) error {
 			if err == nil {
 				err = t.Probe(ctx)
 			}
+			if errors.Is(err, ErrUndecided) {
+				errs = append(errs, fmt.Errorf("clean up %s (%s): %w", f, b, err))
+				continue
+			}
 			if err != nil {
 				klog.FromContext(ctx).V(1).Info("Nothing to clean up", "family", f, "backend", b, "reason", err.Error())
 				continue

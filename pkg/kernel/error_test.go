@@ -61,18 +61,38 @@ func TestLongMessagesAreCut(t *testing.T) {
 func TestALockThatIsHeldIsNoRefusal(t *testing.T) {
 	kerneltest.Enter(t)
 	k := tablesOf(t, NewHost(Legacy), rules.IPv4)
+	holdLock(t)
+	err := k.Apply(context.Background(), rules.NewPlan(&rules.Ruleset{}, want(k), 0))
+	var failed *RestoreError
+	if !errors.As(err, &failed) || failed.Refused() {
+		t.Errorf("got %v, want an error that is no refusal", err)
+	}
+}
+
+// holdLock holds the xtables lock until the test ends.
+func holdLock(t *testing.T) {
+	t.Helper()
 	lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = lock.Close() }()
+	t.Cleanup(func() { _ = lock.Close() })
 	if err := syscall.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	err = k.Apply(context.Background(), rules.NewPlan(&rules.Ruleset{}, want(k), 0))
-	var failed *RestoreError
-	if !errors.As(err, &failed) || failed.Refused() {
-		t.Errorf("got %v, want an error that is no refusal", err)
+}
+
+// Tables that somebody holds the lock of are neither unusable nor clean.
+func TestTablesUnderALockAreNotGivenUp(t *testing.T) {
+	kerneltest.Enter(t)
+	kerneltest.Run(t, "*nat\n:KUBE-SVC-OURS - [0:0]\nCOMMIT\n", "ip6tables-legacy-restore", "--noflush")
+	k := tablesOf(t, NewHost(Legacy), rules.IPv6)
+	holdLock(t)
+	if err := k.Probe(context.Background()); !errors.Is(err, ErrUndecided) {
+		t.Errorf("probed: %v, want %v", err, ErrUndecided)
+	}
+	if err := Cleanup(context.Background(), []rules.Family{rules.IPv6}); !errors.Is(err, ErrUndecided) {
+		t.Errorf("cleaned up: %v, want %v", err, ErrUndecided)
 	}
 }
 

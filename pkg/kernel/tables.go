@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/coreos/go-iptables/iptables"
 
@@ -69,15 +70,29 @@ func (h *Host) Tables(f rules.Family) (*Tables, error) {
 	return t, nil
 }
 
-// Probe reports why the kernel has no usable tables of this family, if so.
+// ErrUndecided says that it was not found out whether the kernel has usable tables.
+var ErrUndecided = errors.New("cannot tell whether the tables can be used")
+
+// Probe reports why the kernel has no usable tables of this family, if so. The error is
+// an ErrUndecided where that may be otherwise a moment later: somebody holds the lock,
+// or the command did not get to its end.
 func (t *Tables) Probe(ctx context.Context) error {
 	for _, name := range rules.Tables() {
-		if _, err := output(ctx, t.run, t.tools.command, "-w", lockWait, "-t", string(name), "-S", builtinChain(name)); err != nil {
+		_, err := output(ctx, t.run, t.tools.command, "-w", lockWait, "-t", string(name), "-S", builtinChain(name))
+		var answer *exitError
+		switch {
+		case err == nil:
+		case !errors.As(err, &answer) || locked.MatchString(answer.stderr):
+			return fmt.Errorf("%w: %w", ErrUndecided, err)
+		default:
 			return err
 		}
 	}
 	return nil
 }
+
+// locked matches what the commands say when they have waited for the lock in vain.
+var locked = regexp.MustCompile(`xtables lock`)
 
 // builtinChain is a chain that the table has whenever it can be used.
 func builtinChain(t rules.TableName) string {
