@@ -146,7 +146,8 @@ func inspect(ctx context.Context, run runner, b Backend, families []rules.Family
 			errs = append(errs, err)
 			continue
 		}
-		if text, err := output(ctx, run, tools.save); err == nil {
+		tables := Tables{family: f, tools: tools, run: run}
+		if text, err := tables.Save(ctx); err == nil {
 			u.count(commandName(f), text)
 		}
 	}
@@ -156,10 +157,13 @@ func inspect(ctx context.Context, run runner, b Backend, families []rules.Family
 	return u, nil
 }
 
-// count takes in what command's save printed.
+// count takes in what command's save printed, with counters.
 func (u *use) count(command string, text []byte) {
 	table := ""
 	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "[") {
+			_, line, _ = strings.Cut(line, "] ")
+		}
 		switch {
 		case strings.HasPrefix(line, "*"):
 			table = command + " " + strings.TrimSpace(line[1:])

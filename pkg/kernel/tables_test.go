@@ -207,6 +207,19 @@ func TestDetectFollowsTheHost(t *testing.T) {
 	}
 }
 
+// A rule of nft's that iptables-nft has no words for hides nothing of the other tables:
+// the host uses nft all the same.
+func TestDetectSeesPastWhatIPTablesCannotRead(t *testing.T) {
+	kerneltest.Enter(t)
+	kerneltest.Run(t, "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+	kerneltest.Run(t, "", "iptables-nft", "-t", "nat", "-A", "OUTPUT", "-j", "RETURN")
+	kerneltest.Run(t, "", "nft", "add rule ip nat OUTPUT meta cpu 1 accept")
+	kerneltest.Run(t, "", "iptables-legacy", "-A", "OUTPUT", "-j", "RETURN")
+	if got, err := Detect(context.Background(), Auto, rules.Families()); err != nil || got != NFT {
+		t.Errorf("with kubelet's chain in nft: %s, %v", got, err)
+	}
+}
+
 // iptables finds a rule only by its matches in their order, and who wrote a jump may
 // have had another one.
 func TestCleanupDeletesJumpsHoweverTheyAreSpelled(t *testing.T) {
