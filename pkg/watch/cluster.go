@@ -27,7 +27,7 @@ type Cluster struct {
 
 // NewCluster returns a source that does nothing before Run. The Node of that
 // name need not exist: without it zone and addresses are unknown, and it counts as
-// leaving.
+// leaving; of one that is deleted they stay known.
 func NewCluster(client kubernetes.Interface, nodeName string) *Cluster {
 	x := newIndex(nodeName)
 	x.needsNode = true
@@ -98,7 +98,7 @@ func (c *Cluster) subscribe(f *factories) ([]cache.InformerSynced, error) {
 	}{
 		{f.services.Core().V1().Services().Informer(), c.serviceHandler()},
 		{f.slices.Discovery().V1().EndpointSlices().Informer(), c.sliceHandler()},
-		{f.nodes.Core().V1().Nodes().Informer(), handler(c, same, c.index.setNode, func(*corev1.Node) { c.index.setNode(nil) })},
+		{f.nodes.Core().V1().Nodes().Informer(), handler(c, same, c.index.setNode, c.index.dropNode)},
 		{cidrs, handler(c, same, c.index.setServiceCIDR, c.index.deleteServiceCIDR)},
 	} {
 		registration, err := i.informer.AddEventHandler(i.handler)

@@ -46,7 +46,8 @@ type index struct {
 	changes       *Changes
 
 	mu       sync.Mutex
-	node     *corev1.Node
+	node     *corev1.Node // the last one known; nil: none
+	nodeGone bool         // it is deleted
 	cidrs    map[string]*networkingv1.ServiceCIDR
 	services map[key]*joined
 	dirty    map[key]bool
@@ -147,11 +148,21 @@ func (j *joined) find(s *endpointSlice) (i int, found bool) {
 	return slices.BinarySearchFunc(j.slices, s.name, func(o *endpointSlice, name string) int { return strings.Compare(o.name, name) })
 }
 
-// setNode takes the own Node; nil if there is none.
+// setNode takes the own Node.
 func (x *index) setNode(n *corev1.Node) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.node = n
+	x.node, x.nodeGone = n, false
+	x.changes.other()
+}
+
+// dropNode notes that the own Node is deleted. The machine is still where it was, and
+// may get a new Node at any moment, so its zone, addresses and pod range stay known:
+// rules that do without them would send clients elsewhere, or masquerade nobody.
+func (x *index) dropNode(*corev1.Node) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.nodeGone = true
 	x.changes.other()
 }
 
@@ -178,7 +189,7 @@ func (x *index) snapshot() (*rules.Snapshot, []Problem) {
 		x.convert()
 	}
 	node, all := convertNode(x.nodeName, x.node)
-	node.Leaving = node.Leaving || x.needsNode && x.node == nil
+	node.Leaving = node.Leaving || x.needsNode && (x.node == nil || x.nodeGone)
 	cidrs, ps := convertServiceCIDRs(slices.Collect(maps.Values(x.cidrs)), &node)
 	snap := &rules.Snapshot{Node: node, Services: x.sorted, ServiceCIDRs: cidrs}
 	all = append(all, ps...)

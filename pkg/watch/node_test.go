@@ -61,7 +61,13 @@ func TestClusterFollowsItsNode(t *testing.T) {
 	if err := nodes.Delete(ctx, "here", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	is("it is gone", "[]", "[]", "", "[]", true)
+	// The machine is where it was, and its rules are to stay.
+	is("it is gone", "[10.250.0.9 203.0.113.1]", "[10.250.0.9]", "b", "[10.21.1.0/24]", true)
+	node.DeletionTimestamp, node.Finalizers, node.Labels = nil, nil, nil
+	if _, err := nodes.Create(ctx, node, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	is("it is registered again", "[10.250.0.9 203.0.113.1]", "[10.250.0.9]", "", "[10.21.1.0/24]", false)
 }
 
 func TestFilesNeedNoNode(t *testing.T) {
