@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -116,6 +117,28 @@ func TestDryRunReadsKubectlsListFromStdin(t *testing.T) {
 	}
 	if !strings.Contains(stdout.String(), "--to-destination 10.21.0.9:8080") {
 		t.Errorf("the endpoint is not served:\n%s", &stdout)
+	}
+}
+
+// Whoever has nothing to say on stdin after all can end the program.
+func TestDryRunEndsWhileStdinIsOpen(t *testing.T) {
+	stdin, open, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = open.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ended := make(chan int, 1)
+	var stdout, stderr bytes.Buffer
+	go func() { ended <- run(ctx, []string{"--dry-run", "-f", "-"}, stdin, &stdout, &stderr) }()
+	select {
+	case status := <-ended:
+		if status != 1 || !strings.Contains(stderr.String(), "context canceled") {
+			t.Errorf("status %d: %s", status, &stderr)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
 	}
 }
 

@@ -89,6 +89,8 @@ func begin(ctx context.Context, src proxy.Source) error {
 		return nil
 	case err := <-failed:
 		return fmt.Errorf("read the objects: %w", errors.Join(err, context.Cause(ctx)))
+	case <-ctx.Done():
+		return fmt.Errorf("read the objects: %w", context.Cause(ctx))
 	}
 }
 

@@ -142,6 +142,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.forgetUnsure(ctx)
 	case err := <-failed:
 		return stopped(ctx, err)
+	case <-ctx.Done(): // the source may wait for what does not come, such as the end of its input
+		return nil
 	}
 	backoff := newBackoff(p.opts.SyncPeriod)
 	for {

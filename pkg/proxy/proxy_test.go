@@ -135,6 +135,27 @@ func TestAFailedSyncIsTriedAgainFromWhatTheKernelHas(t *testing.T) {
 	t.Error("not healthy after a sync that succeeded")
 }
 
+// deaf is a source that does not get to know anything, nor that it is to end.
+type deaf struct{ source }
+
+func (deaf) Run(context.Context) error { select {} }
+
+func TestRunEndsWhileTheSourceKnowsNothing(t *testing.T) {
+	p := New(deaf{source{make(chan struct{})}}, nil, Options{SyncPeriod: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
 func get(p *Proxy, path string) int {
 	w := httptest.NewRecorder()
 	p.Health().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
