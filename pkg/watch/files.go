@@ -82,13 +82,23 @@ func (f *Files) Run(ctx context.Context) error {
 // changes: a user may have few inotify instances, and other programs all of them.
 const pollPeriod = time.Second
 
-// subscribe watches directories, also those of single files: editors and
-// ConfigMap volumes replace files rather than write into them.
+// subscribe returns a watcher of the paths.
 func (f *Files) subscribe() (*fsnotify.Watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
+	if err := f.watch(w); err != nil {
+		_ = w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// watch watches directories, also those of single files: editors and ConfigMap
+// volumes replace files rather than write into them. A directory that was made anew
+// has to be watched anew.
+func (f *Files) watch(w *fsnotify.Watcher) error {
 	for _, path := range f.paths {
 		if path == "-" {
 			continue
@@ -97,11 +107,10 @@ func (f *Files) subscribe() (*fsnotify.Watcher, error) {
 			path = filepath.Dir(path)
 		}
 		if err := w.Add(path); err != nil {
-			_ = w.Close()
-			return nil, err
+			return err
 		}
 	}
-	return w, nil
+	return nil
 }
 
 // settle is how long a directory must be quiet before it is read: what is
@@ -109,7 +118,7 @@ func (f *Files) subscribe() (*fsnotify.Watcher, error) {
 const settle = 20 * time.Millisecond
 
 // follow reads the files again after events or, if there is no watcher, at every
-// tick of look.
+// tick of look. What is away is looked for until it is back: nothing tells of that.
 func (f *Files) follow(ctx context.Context, w *fsnotify.Watcher, look <-chan time.Time) error {
 	var quiet <-chan time.Time
 	for {
@@ -127,6 +136,9 @@ func (f *Files) follow(ctx context.Context, w *fsnotify.Watcher, look <-chan tim
 			quiet = time.After(0)
 		case <-quiet:
 			quiet = nil
+			if look == nil && f.watch(w) != nil {
+				quiet = time.After(pollPeriod)
+			}
 			if err := f.load(); err != nil {
 				f.keepGoing(err)
 			}

@@ -113,6 +113,35 @@ func TestFilesFollowsADirectory(t *testing.T) {
 	}
 }
 
+// A directory may be replaced as a whole, and be away for a while.
+func TestFilesFollowsADirectoryThatIsMadeAnew(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "objects")
+	fill := func(addr string) {
+		t.Helper()
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		replace(t, filepath.Join(dir, "service.yaml"), service)
+		replace(t, filepath.Join(dir, "slice.yaml"), slice(addr))
+	}
+	is := func(f *Files, want string) func() bool {
+		return func() bool { snap, _ := f.Snapshot(); return served(snap) == want }
+	}
+	fill("10.21.0.1")
+	f := NewFiles([]string{dir}, "here", nil)
+	go func() { _ = f.Run(t.Context()) }()
+	wait(t, f.Changed(), "the first state", is(f, "10.21.0.1:80"))
+
+	if err := os.Rename(dir, dir+".old"); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, f.Changed(), "it is away", func() bool { _, ps := f.Snapshot(); return len(ps) == 1 && is(f, "10.21.0.1:80")() })
+	fill("10.21.0.2")
+	wait(t, f.Changed(), "it is back", is(f, "10.21.0.2:80"))
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.21.0.3"))
+	wait(t, f.Changed(), "a file in it changed", is(f, "10.21.0.3:80"))
+}
+
 // JSON has no line ends, and its length may be that of a reader's buffer.
 // Where the system tells of no changes, the files are read at every tick.
 func TestFilesLooksWhereNothingTells(t *testing.T) {
