@@ -139,7 +139,7 @@ func TestChangesOfFilesAreCounted(t *testing.T) {
 	load(2, 2)
 	replace(t, filepath.Join(dir, "slice.yaml"), strings.ReplaceAll(slice("10.21.0.2"), "service-name: web", "service-name: other"))
 	load(2, 4) // gone from one, come to the other
-	replace(t, filepath.Join(dir, "slice.yaml"), "")
-	replace(t, filepath.Join(dir, "service.yaml"), "")
+	replace(t, filepath.Join(dir, "slice.yaml"), "# none\n")
+	replace(t, filepath.Join(dir, "service.yaml"), "# none\n")
 	load(3, 5)
 }

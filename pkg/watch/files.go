@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -186,7 +187,8 @@ func (f *Files) load() error {
 }
 
 // read returns what counts of a file. As long as a document in it cannot be
-// read, objects that it held before and does not hold now stay in force.
+// read, or there is none at all, objects that it held before and does not hold now
+// stay in force: a shell empties the file that a command is going to write.
 func (f *Files) read(name string) (*objects, error) {
 	f.mu.Lock()
 	old := f.files[name]
@@ -202,6 +204,10 @@ func (f *Files) read(name string) (*objects, error) {
 		return decode("stdin", text), nil
 	}
 	now := decode(filepath.Base(name), text)
+	if len(bytes.TrimSpace(text)) == 0 && old.any() {
+		now.problems = append(now.problems, Problem{Object: filepath.Base(name), Field: "document",
+			Reason: "the file is empty; what it held stays in force until it is written or removed"})
+	}
 	if len(now.problems) > 0 && old != nil {
 		now.services = append(now.services, old.services...)
 		now.slices = append(now.slices, old.slices...)
@@ -210,6 +216,11 @@ func (f *Files) read(name string) (*objects, error) {
 		now.dropRepeats()
 	}
 	return now, nil
+}
+
+// any reports whether there are objects; o may be nil.
+func (o *objects) any() bool {
+	return o != nil && len(o.services)+len(o.slices)+len(o.nodes)+len(o.cidrs) > 0
 }
 
 // dropRepeats keeps the first object of each name.

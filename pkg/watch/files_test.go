@@ -93,6 +93,16 @@ func TestFilesFollowsADirectory(t *testing.T) {
 		t.Error("a file that cannot be read took its objects away")
 	}
 
+	replace(t, filepath.Join(dir, "slice.yaml"), slice("10.21.0.3"))
+	wait(t, f.Changed(), "it is whole again", is("10.21.0.3:80"))
+	if err := os.Truncate(filepath.Join(dir, "slice.yaml"), 0); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, f.Changed(), "a file emptied", func() bool { _, ps := f.Snapshot(); return len(ps) == 1 })
+	if !is("10.21.0.3:80")() {
+		t.Error("a file that somebody is going to write took its objects away")
+	}
+
 	if err := os.Remove(filepath.Join(dir, "slice.yaml")); err != nil {
 		t.Fatal(err)
 	}
