@@ -82,6 +82,7 @@ func (t *Tables) Probe(ctx context.Context) error {
 		var answer *exitError
 		switch {
 		case err == nil:
+		case errors.As(err, &answer) && nftsOwn.MatchString(answer.stderr): // which shows that there is a table
 		case !errors.As(err, &answer) || locked.MatchString(answer.stderr):
 			return fmt.Errorf("%w: %w", ErrUndecided, err)
 		default:
@@ -90,6 +91,10 @@ func (t *Tables) Probe(ctx context.Context) error {
 	}
 	return nil
 }
+
+// nftsOwn matches what iptables-nft commands say of a chain with rules that were made
+// by nft, and that they cannot show. Others can be written beside these.
+var nftsOwn = regexp.MustCompile(`use 'nft' tool|Parsing nftables rule failed`)
 
 // locked matches what the commands say when they have waited for the lock in vain.
 var locked = regexp.MustCompile(`xtables lock`)

@@ -220,6 +220,29 @@ func TestDetectSeesPastWhatIPTablesCannotRead(t *testing.T) {
 	}
 }
 
+// Rules that nft made in the built-in chains keep nobody from serving.
+func TestTablesThatIPTablesCannotReadAreUsable(t *testing.T) {
+	for name, rule := range map[string]string{"left out": "ct state new accept", "failed at": "meta cpu 1 accept"} {
+		for _, f := range rules.Families() {
+			t.Run(name+"/"+f.String(), func(t *testing.T) {
+				kerneltest.Enter(t)
+				k := tablesOf(t, NewHost(NFT), f)
+				family := map[rules.Family]string{rules.IPv4: "ip ", rules.IPv6: "ip6 "}[f]
+				for chain, table := range map[string]string{"POSTROUTING": "nat", "INPUT": "filter"} {
+					kerneltest.Run(t, "", k.tools.command, "-t", table, "-A", chain, "-j", "RETURN")
+					kerneltest.Run(t, "", "nft", "add rule "+family+table+" "+chain+" "+rule)
+				}
+				if err := k.Probe(context.Background()); err != nil {
+					t.Error(err)
+				}
+				if err := k.Apply(context.Background(), rules.NewPlan(read(t, k), want(k), 0)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
 // iptables finds a rule only by its matches in their order, and who wrote a jump may
 // have had another one.
 func TestCleanupDeletesJumpsHoweverTheyAreSpelled(t *testing.T) {
