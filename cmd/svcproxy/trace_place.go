@@ -67,7 +67,7 @@ func parseTo(text string) (traceTo, error) {
 		}
 	case strings.Contains(name, "."):
 		labels := strings.Split(strings.TrimSuffix(name, "."), ".")
-		if len(labels) > 2 && labels[2] != "svc" {
+		if len(labels) < 2 || len(labels) > 2 && labels[2] != "svc" {
 			return to, usagef("--to: %q is no Service's DNS name, which is SERVICE.NAMESPACE.svc.DOMAIN; give its IP:PORT", text)
 		}
 		to.name, to.namespace = labels[0], labels[1]

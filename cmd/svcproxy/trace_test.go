@@ -107,7 +107,7 @@ func TestParseTo(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "/web", "ns/", "ns/web:", "ns/web:0", "ns/web:70000", "a/b/c", "www.example.org", "10.96.0.1:0", "10.96.0.1:x", "NS/Web", "web:-"} {
+	for _, text := range []string{"", "/web", "ns/", "ns/web:", "ns/web:0", "ns/web:70000", "a/b/c", "www.example.org", "10.96.0.1:0", "10.96.0.1:x", "NS/Web", "web:-", "web.", "."} {
 		if to, err := parseTo(text); err == nil {
 			t.Errorf("%q is taken for %+v", text, to)
 		}
