@@ -261,10 +261,7 @@ func (t *tracer) nodeSource(dst netip.AddrPort) netip.Addr {
 // walk sends the packet through the rules.
 func (t *tracer) walk() error {
 	p := t.packet()
-	host := rules.Host{Addresses: t.nodeIPs}
-	if p.FromNode {
-		host.Addresses = append(slices.Clone(t.nodeIPs), p.Src.Addr())
-	}
+	host := t.host(p)
 	journey, err := rules.Trace(t.layers, host, p)
 	if err != nil {
 		return err
@@ -280,6 +277,15 @@ func (t *tracer) walk() error {
 		t.report.orderMatters = !sameFates(journey.Ends, other.Ends)
 	}
 	return t.established(host, p)
+}
+
+// host is the node as a packet meets it: what a packet of its own is sent from is its
+// address, whether or not it is known as such.
+func (t *tracer) host(p rules.Packet) rules.Host {
+	if p.FromNode {
+		return rules.Host{Addresses: append(slices.Clone(t.nodeIPs), p.Src.Addr())}
+	}
+	return rules.Host{Addresses: t.nodeIPs}
 }
 
 func (t *tracer) packet() rules.Packet {

@@ -45,7 +45,7 @@ func (t *tracer) explainDrift() error {
 		return err
 	}
 	p := t.packet()
-	want, err := rules.Trace([]rules.Layer{{Save: save}}, rules.Host{Addresses: append(slices.Clone(t.nodeIPs), p.Src.Addr())}, p)
+	want, err := rules.Trace([]rules.Layer{{Save: save}}, t.host(p), p)
 	if err != nil {
 		return err
 	}

@@ -153,3 +153,29 @@ func TestTraceUsage(t *testing.T) {
 		}
 	}
 }
+
+// Rules that are as the objects ask for are told as those that svcproxy would write,
+// wherever the packet comes from: no difference between the two is made up.
+func TestTraceOfRulesAsWanted(t *testing.T) {
+	objects := []string{"-f", "testdata/trace/shop.yaml", "--hostname-override=here", "--cluster-cidr=10.21.0.0/16"}
+	status, dump, stderr := cli(append([]string{"--dry-run", "--ip-family=ipv4"}, objects...)...)
+	if status != 0 {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	save := filepath.Join(t.TempDir(), "save")
+	write(t, save, []byte(dump))
+	for _, args := range [][]string{
+		{"--to", "shop/cart:http"},
+		{"--to", "shop/cart:http", "--from", "pod/cart-a"},
+		{"--to", "10.250.0.2:30443", "--from", "198.51.100.9", "--in", "eth0"},
+		{"--to", "10.250.0.2:30443"},
+		{"--to", "203.0.113.5:443", "--from", "203.0.113.77", "--in", "eth0"},
+		{"--to", "shop/checkout", "--from", "198.51.100.9", "--in", "eth0"},
+	} {
+		wanted := traced(t, "", slices.Concat(objects, args)...)
+		saved := traced(t, "", slices.Concat(objects, args, []string{"--rules", save})...)
+		if wanted.Sentence != saved.Sentence || !slices.Equal(codes(wanted), codes(saved)) {
+			t.Errorf("%v: by the save %v: %s\nby the objects %v: %s", args, codes(saved), saved.Sentence, codes(wanted), wanted.Sentence)
+		}
+	}
+}
