@@ -23,19 +23,22 @@ func (t *tracer) aim(ctx context.Context) error {
 			return err
 		}
 	}
-	var errs []error
+	var missed error // that of the first family which has rules
 	for _, f := range t.families() {
 		layers, from, err := t.source.layers(ctx, f)
-		if err != nil {
+		if err == nil {
+			t.layers, t.report.Rules = layers, from
+			if err = t.aimByRules(); err == nil {
+				return nil
+			}
+		} else if missed == nil && !errors.Is(err, errNoRules) {
 			return err
 		}
-		t.layers, t.report.Rules = layers, from
-		if err = t.aimByRules(); err == nil {
-			return nil
+		if missed == nil || errors.Is(missed, errNoRules) {
+			missed = err
 		}
-		errs = append(errs, err)
 	}
-	return errors.Join(errs[:min(len(errs), 1)]...)
+	return missed
 }
 
 // families are those that the packet may be of, the likelier one first.

@@ -124,6 +124,9 @@ func builtRules(snap *rules.Snapshot, cfg rules.Config) (*rules.Save, error) {
 	return rules.ReadSave(string(dump(snap, cfg)), cfg.Family)
 }
 
+// errNoRules is a file that holds none of the family; it may hold the other's.
+var errNoRules = errors.New("holds no rules")
+
 // fromFile are rules that were saved before.
 func (r *ruleSource) fromFile(f rules.Family) ([]rules.Layer, []string, error) {
 	if r.file == nil {
@@ -139,7 +142,7 @@ func (r *ruleSource) fromFile(f rules.Family) ([]rules.Layer, []string, error) {
 		return nil, nil, fmt.Errorf("--rules %s: %w; it must be what iptables-save prints", r.kind, err)
 	}
 	if save.Rules() == 0 {
-		return nil, nil, fmt.Errorf("--rules %s: holds no rules of %s; they are what %s prints", r.kind, f, saveCommand(f))
+		return nil, nil, fmt.Errorf("--rules %s: %w of %s; they are what %s prints", r.kind, errNoRules, f, saveCommand(f))
 	}
 	return []rules.Layer{{Save: save}}, []string{fmt.Sprintf("saved in %s, %d rules", r.kind, save.Rules())}, nil
 }

@@ -179,3 +179,21 @@ func TestTraceOfRulesAsWanted(t *testing.T) {
 		}
 	}
 }
+
+// A name is looked for in the family that the save is of.
+func TestTraceByNameInASaveOfIPv6(t *testing.T) {
+	save := filepath.Join(t.TempDir(), "save")
+	write(t, save, []byte(`*nat
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-AAAAAAAAAAAAAAAA - [0:0]
+-A OUTPUT -j KUBE-SERVICES
+-A KUBE-SERVICES -d fd00:96::10/128 -p tcp -m comment --comment "shop/cart:http cluster IP" -m tcp --dport 80 -j KUBE-SVC-AAAAAAAAAAAAAAAA
+-A KUBE-SVC-AAAAAAAAAAAAAAAA -p tcp -j DNAT --to-destination [fd00:21::5]:8080
+COMMIT
+`))
+	if r := traced(t, "", "--rules", save, "--to", "shop/cart"); r.Arrives != arrivesYes || r.Ends[0].Dst.String() != "[fd00:21::5]:8080" {
+		t.Errorf("%+v: %s", r.Ends, r.Sentence)
+	}
+}
