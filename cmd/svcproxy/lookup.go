@@ -129,24 +129,29 @@ func ambiguousService(to *traceTo, names []string) error {
 	return fmt.Errorf("there are %d Services called %s; say which: --to %s", len(names), to, strings.Join(names, " or --to "))
 }
 
-// owner returns the Service that has an address and port, or has the address and not
-// the port, or else the port as its node port; nil: there is none.
+// owner returns the Service that has an address and port, or the port as its node
+// port, or else the address and not the port; nil: there is none. Cluster IPs have no
+// node ports. Whether another address is the node's is not known here.
 func (c *catalogue) owner(to *traceTo, protocol rules.Protocol) *corev1.Service {
-	var byAddress, byNodePort *corev1.Service
+	var byClusterIP, byNodePort, byAddress *corev1.Service
 	for i := range c.services {
 		s := &c.services[i]
-		_, has := roleOf(s, to.addr)
+		if withoutRules(s) {
+			continue
+		}
+		role, has := roleOf(s, to.addr)
 		switch {
-		case withoutRules(s):
 		case has && (to.port == "" || portOf(s, to.port, protocol) != nil):
 			return s
-		case has && byAddress == nil:
-			byAddress = s
+		case has && role == roleClusterIP:
+			byClusterIP = s
 		case nodePortOf(s, to.number(), protocol) != nil:
 			byNodePort = s
+		case has && byAddress == nil:
+			byAddress = s
 		}
 	}
-	return cmp.Or(byAddress, byNodePort)
+	return cmp.Or(byClusterIP, byNodePort, byAddress)
 }
 
 // withoutRules: no rule is made for such a Service, by design.

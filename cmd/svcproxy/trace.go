@@ -199,7 +199,7 @@ func (t *tracer) depart(ctx context.Context) error {
 	switch {
 	case !addr.IsValid():
 		from.Kind, addr = fromNode, t.nodeSource(dst)
-	case slices.Contains(t.nodeIPs, addr) || addr.IsLoopback():
+	case t.here(addr):
 		from.Kind = fromNode
 	case from.Kind == "":
 		from.Kind = fromElsewhere

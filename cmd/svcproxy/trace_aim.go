@@ -57,6 +57,7 @@ func (t *tracer) families() []rules.Family {
 func (t *tracer) aimAtService(svc *corev1.Service) error {
 	to := &t.report.To
 	if t.to.addr.IsValid() && !t.ownsPort(svc) {
+		t.cat.svc, t.cat.slices = nil, nil // the packet has nothing to do with it
 		return nil
 	}
 	to.Service = svc.Namespace + "/" + svc.Name
@@ -73,8 +74,8 @@ func (t *tracer) aimAtService(svc *corev1.Service) error {
 	}
 	to.Role, _ = roleOf(svc, addr)
 	port := portOf(svc, t.to.port, t.protocol)
-	if to.Role == "" {
-		to.Role, port = roleNodePort, nodePortOf(svc, t.to.number(), t.protocol)
+	if nodePort := nodePortOf(svc, t.to.number(), t.protocol); to.Role == "" || port == nil && nodePort != nil && t.here(addr) {
+		to.Role, port = roleNodePort, nodePort
 	}
 	if port == nil && t.to.port == "" && len(svc.Spec.Ports) == 1 {
 		port = &svc.Spec.Ports[0]
@@ -86,7 +87,12 @@ func (t *tracer) aimAtService(svc *corev1.Service) error {
 // its on an address of this node.
 func (t *tracer) ownsPort(svc *corev1.Service) bool {
 	_, has := roleOf(svc, t.to.addr)
-	return has || slices.Contains(t.nodeIPs, t.to.addr) || t.to.addr.IsLoopback()
+	return has || t.here(t.to.addr)
+}
+
+// here reports whether an address is the node's.
+func (t *tracer) here(addr netip.Addr) bool {
+	return slices.Contains(t.nodeIPs, addr) || addr.IsLoopback()
 }
 
 // clusterIP is the one of the family that is asked for, or the first.

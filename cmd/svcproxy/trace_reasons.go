@@ -386,14 +386,17 @@ func nearestPort(ports []definedPort, number uint16, protocol rules.Protocol) de
 }
 
 // explainUntouched: rules that leave a packet alone are no fault, unless its address
-// is a Service's.
+// is a Service's alone. On the node's own, other ports are the node's.
 func (t *tracer) explainUntouched() {
 	r := t.report
-	if !r.untouched() || len(r.Reasons) > 0 || t.explainPort("") || r.To.Role != roleNodePort {
-		return
+	switch at := r.To.Addr.Addr(); {
+	case !r.untouched() || len(r.Reasons) > 0:
+	case r.To.Role == roleNodePort:
+		r.because(codeNodePortClosed, fmt.Sprintf("%s is a node port of %s, but node ports are not open on %s.", r.To.Addr, r.To.Service, at),
+			"svcproxy --help, for --nodeport-addresses and --iptables-localhost-nodeports")
+	case !t.here(at):
+		t.explainPort("")
 	}
-	r.because(codeNodePortClosed, fmt.Sprintf("%s is a node port of %s, but node ports are not open on %s.", r.To.Addr, r.To.Service, r.To.Addr.Addr()),
-		"svcproxy --help, for --nodeport-addresses and --iptables-localhost-nodeports")
 }
 
 // explainUnreadable names what the kernel has and nothing is known of here.

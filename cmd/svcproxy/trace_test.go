@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,5 +196,41 @@ COMMIT
 `))
 	if r := traced(t, "", "--rules", save, "--to", "shop/cart"); r.Arrives != arrivesYes || r.Ends[0].Dst.String() != "[fd00:21::5]:8080" {
 		t.Errorf("%+v: %s", r.Ends, r.Sentence)
+	}
+}
+
+// A load balancer's address that is the node's own, as k3s gives them, keeps neither
+// node ports nor the node's other ports from being what they are. A port that is
+// somebody's node port is none on an address that is not the node's.
+func TestTraceToTheNodesAddress(t *testing.T) {
+	objects := filepath.Join(t.TempDir(), "objects.yaml")
+	write(t, objects, []byte(`
+{apiVersion: v1, kind: Node, metadata: {name: here}, status: {addresses: [{type: InternalIP, address: 10.250.0.2}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: front}, spec: {type: LoadBalancer, clusterIP: 10.96.0.1,
+  ports: [{name: web, port: 80, nodePort: 31080}, {name: dns, port: 53, protocol: UDP, nodePort: 31053}]},
+  status: {loadBalancer: {ingress: [{ip: 10.250.0.2}]}}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: shop, name: front-1, labels: {kubernetes.io/service-name: front}},
+  addressType: IPv4, ports: [{name: web, port: 8080}, {name: dns, port: 53, protocol: UDP}], endpoints: [{addresses: [10.21.1.5]}]}
+---
+{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: plain}, spec: {type: NodePort, clusterIP: 10.96.0.2, ports: [{port: 90, nodePort: 30090}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: shop, name: plain-1, labels: {kubernetes.io/service-name: plain}},
+  addressType: IPv4, ports: [{port: 9090}], endpoints: [{addresses: [10.21.1.6]}]}
+`))
+	for to, want := range map[string]string{
+		"10.250.0.2:80":    "shop/front loadbalancer IP tcp yes []",
+		"10.250.0.2:31080": "shop/front node port tcp yes []",
+		"10.250.0.2:31053": "shop/front node port udp yes []",
+		"10.250.0.2:30090": "shop/plain node port tcp yes []",
+		"10.250.0.2:22":    "shop/front loadbalancer IP tcp yes []",
+		"192.0.2.99:30090": "  tcp yes []",
+		"10.96.0.1:30090":  "shop/front cluster IP tcp no [port-not-defined]",
+	} {
+		r := traced(t, "", "-f", objects, "--hostname-override=here", "--from=198.51.100.9", "--in=eth0", "--to", to)
+		if got := fmt.Sprintf("%s %s %s %s %v", r.To.Service, r.To.Role, r.Protocol, r.Arrives, codes(r)); got != want {
+			t.Errorf("%s: %s, want %s; %s", to, got, want, r.Sentence)
+		}
 	}
 }
