@@ -49,8 +49,8 @@ func (t *tracer) explainDrift() error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(r.Ends, func(e rules.End) bool { return !byOthers(&e) || e.Dst != r.To.Addr }) {
-		return nil // others stop it before any rule of a Service
+	if !slices.ContainsFunc(r.Ends, func(e rules.End) bool { return !r.stoppedEarly(&e) }) {
+		return nil
 	}
 	wanted, got := byDestination(want.Ends), byDestination(r.Ends)
 	var missing, surplus []netip.AddrPort
@@ -91,6 +91,20 @@ func (t *tracer) sayDrift(missing, surplus []netip.AddrPort, got map[netip.AddrP
 // byOthers reports whether packets that end so are stopped by a rule that is not a
 // service proxy's, or by a policy.
 func byOthers(e *rules.End) bool { return e.ByPolicy != nil || e.By != nil && e.By.Foreign }
+
+// stoppedEarly reports whether others stop packets that end so before any rule of a
+// Service is asked: in nat, or in a table that comes before it.
+func (r *traceReport) stoppedEarly(e *rules.End) bool {
+	if !byOthers(e) {
+		return false
+	}
+	p := e.ByPolicy
+	if p == nil {
+		p = passageOf(r.Passages, e.By)
+	}
+	return p != nil && !p.Looped && slices.Contains([]rules.TableName{"raw", "mangle", rules.Nat}, p.Table) &&
+		slices.Contains([]string{"PREROUTING", "OUTPUT"}, p.Chain)
+}
 
 // byDestination sums up how likely packets are led to each, whether or not others
 // stop them there.

@@ -226,17 +226,24 @@ func verb(verdict string) string {
 	return "drops"
 }
 
+// passageOf is the built-in chain by which packets came to a rule; nil: by none.
+func passageOf(passages []*rules.Passage, step *rules.Step) *rules.Passage {
+	for _, p := range passages {
+		met := false
+		eachStep([]*rules.Passage{p}, func(s, _ *rules.Step) { met = met || s == step })
+		if met {
+			return p
+		}
+	}
+	return nil
+}
+
 // layerOf is the backend that a rule is of.
 func layerOf(passages []*rules.Passage, step *rules.Step) string {
-	layer := ""
-	for _, p := range passages {
-		eachStep([]*rules.Passage{p}, func(s, _ *rules.Step) {
-			if s == step {
-				layer = p.Layer
-			}
-		})
+	if p := passageOf(passages, step); p != nil {
+		return p.Layer
 	}
-	return layer
+	return ""
 }
 
 func (t *tracer) listCommand(layer string, table rules.TableName, chain string) string {

@@ -234,3 +234,21 @@ func TestTraceToTheNodesAddress(t *testing.T) {
 		}
 	}
 }
+
+// A rule of others that drops what was to be rewritten before it is not at fault alone
+// where the rules that rewrite are missing. One that comes before these is.
+func TestTraceOfMissingRulesBeforeADrop(t *testing.T) {
+	for text, want := range map[string][]string{
+		"*filter\n:FORWARD DROP [0:0]\n-A FORWARD -p icmp -j ACCEPT\nCOMMIT\n":    {codeRulesMissing, codePolicyDrop},
+		"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -i cni0 -j DROP\nCOMMIT\n":    {codeRulesMissing, codeForeignDrop},
+		"*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j DROP\nCOMMIT\n":      {codeForeignDrop},
+		"*raw\n:PREROUTING DROP [0:0]\n-A PREROUTING -p icmp -j ACCEPT\nCOMMIT\n": {codePolicyDrop},
+	} {
+		save := filepath.Join(t.TempDir(), "save")
+		write(t, save, []byte(text))
+		r := traced(t, "", append(slices.Clone(shop), "--rules", save, "--to", "shop/cart:http", "--from", "10.21.1.99", "--in", "cni0")...)
+		if r.Arrives != arrivesNo || !slices.Equal(codes(r), want) {
+			t.Errorf("%s%v, want %v: %s", text, codes(r), want, r.Sentence)
+		}
+	}
+}
