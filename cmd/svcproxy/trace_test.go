@@ -252,3 +252,21 @@ func TestTraceOfMissingRulesBeforeADrop(t *testing.T) {
 		}
 	}
 }
+
+// Where it is not known whether a rule stops further packets, that is not claimed.
+func TestEstablishedClaimsNoMoreThanIsKnown(t *testing.T) {
+	const text = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate NEW -j ACCEPT\n-A FORWARD %s\nCOMMIT\n"
+	for rule, want := range map[string]string{
+		"-j DROP":                                "but filter FORWARD rule 2 stops them.",
+		"-m set --match-set bad src -j DROP":     "but filter FORWARD rule 2 may stop them.",
+		"-j NFQUEUE --queue-num 0":               "but filter FORWARD rule 2 may stop them.",
+		"-m set --match-set known src -j ACCEPT": "Further packets of the connection go the same way",
+	} {
+		save := filepath.Join(t.TempDir(), "save")
+		write(t, save, fmt.Appendf(nil, text, rule))
+		r := traced(t, "", "--rules", save, "--to", "10.21.2.5:80", "--from", "10.21.1.99", "--in", "cni0")
+		if got := established(r.Established); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", rule, got)
+		}
+	}
+}

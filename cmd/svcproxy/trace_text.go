@@ -240,7 +240,11 @@ func (t *traceText) end(e *rules.End) string {
 // established says what becomes of further packets.
 func established(e *traceEstablished) string {
 	if i := slices.IndexFunc(e.Ends, func(e rules.End) bool { return !e.Arrives() }); i >= 0 {
-		return "Further packets of the connection are rewritten alike by conntrack, without asking nat, but " + e.Ends[i].Where + " stops them."
+		stops := "stops them"
+		if len(e.Ends) > 1 || e.Ends[i].Unsure || e.Ends[i].Verdict == rules.UnknownVerdict {
+			stops = "may stop them"
+		}
+		return "Further packets of the connection are rewritten alike by conntrack, without asking nat, but " + e.Ends[i].Where + " " + stops + "."
 	}
 	return "Further packets of the connection go the same way: conntrack rewrites them alike, without asking nat, and filter lets them through."
 }
