@@ -101,6 +101,7 @@ func (t *tracer) explain(ctx context.Context) error {
 	}
 	t.explainUnreadable()
 	t.explainUntouched()
+	r.unserved = r.untouched() && len(r.Reasons) > 0
 	t.explainWire()
 	t.explainUnknown()
 	r.Reasons = distinctReasons(r.Reasons)

@@ -33,6 +33,7 @@ type traceReport struct {
 	Sentence string        `json:"sentence"`          // all of it in one
 
 	noRules      bool // no rule is made for what the packet is for
+	unserved     bool // the address is a Service's, nobody else has it, and no rule takes the packet
 	orderMatters bool // which of two backends the kernel asks first decides
 	but          bool // new connections arrive, and a reason says which packets do not
 }
@@ -132,8 +133,8 @@ func (r *traceReport) conclude() {
 	default:
 		r.Arrives = arrivesPartly
 	}
-	if r.Arrives == arrivesYes && r.untouched() && len(r.Reasons) > 0 {
-		r.Arrives = arrivesNo // the address is a Service's, and nobody else has it
+	if r.Arrives == arrivesYes && r.unserved {
+		r.Arrives = arrivesNo
 		if r.Reasons[0].Code == codeOtherProxy {
 			r.Arrives = arrivesUnknown
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -267,6 +268,20 @@ func TestEstablishedClaimsNoMoreThanIsKnown(t *testing.T) {
 		r := traced(t, "", "--rules", save, "--to", "10.21.2.5:80", "--from", "10.21.1.99", "--in", "cni0")
 		if got := established(r.Established); !strings.Contains(got, want) {
 			t.Errorf("%s: %s", rule, got)
+		}
+	}
+}
+
+// An endpoint that was reached and refuses the connection has been reached, whether a
+// Service led there or not.
+func TestTriedEndpointsAreReached(t *testing.T) {
+	pod := netip.MustParseAddrPort("10.21.1.5:80")
+	for _, to := range []netip.AddrPort{pod, netip.MustParseAddrPort("10.96.0.1:80")} {
+		r := &traceReport{To: traceTarget{Addr: to}, Wire: &wireSection{Tries: []wireTry{{pod, tryRefused}}}}
+		r.Ends = []rules.End{{Fate: rules.Fate{Verdict: rules.Accept, Dst: pod, Probability: 1}}}
+		(&tracer{report: r}).explainTries()
+		if r.conclude(); r.Arrives != arrivesYes || !strings.Contains(r.Sentence, " But 10.21.1.5:80 itself refuses connections") {
+			t.Errorf("to %s: %s: %s", to, r.Arrives, r.Sentence)
 		}
 	}
 }
