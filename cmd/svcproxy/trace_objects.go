@@ -85,6 +85,7 @@ func (t *tracer) sayDrift(missing, surplus []netip.AddrPort, got map[netip.AddrP
 			sentence += strings.Repeat(",", min(len(missing), 1)) + " some connections go to " + listAddresses(surplus) + ", which is no endpoint"
 		}
 		r.because(codeRulesDiffer, sentence+".", look...)
+		r.but = true
 	}
 }
 

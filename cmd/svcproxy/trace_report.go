@@ -35,7 +35,7 @@ type traceReport struct {
 	noRules      bool // no rule is made for what the packet is for
 	unserved     bool // the address is a Service's, nobody else has it, and no rule takes the packet
 	orderMatters bool // which of two backends the kernel asks first decides
-	but          bool // new connections arrive, and a reason says which packets do not
+	but          bool // a reason says what is wrong although new connections arrive
 }
 
 // What Arrives may be.
@@ -139,7 +139,29 @@ func (r *traceReport) conclude() {
 			r.Arrives = arrivesUnknown
 		}
 	}
+	if r.Arrives != arrivesYes && r.ledOn() {
+		r.asideLast()
+	}
 	r.Sentence = r.sentence()
+}
+
+// ledOn reports whether rules lead every packet to an endpoint, whatever stops it there.
+func (r *traceReport) ledOn() bool {
+	return !slices.ContainsFunc(r.Ends, func(e rules.End) bool { return e.Dst == r.To.Addr })
+}
+
+// asideLast puts what is wrong with rules that lead on behind what stops the packet.
+func (r *traceReport) asideLast() {
+	aside := func(x traceReason) bool { return x.Code == codeQuarantined || x.Code == codeRulesDiffer }
+	slices.SortStableFunc(r.Reasons, func(a, b traceReason) int {
+		switch {
+		case aside(a) == aside(b):
+			return 0
+		case aside(a):
+			return 1
+		}
+		return -1
+	})
 }
 
 // gets reports whether packets that end so arrive: the rules let them through, and so

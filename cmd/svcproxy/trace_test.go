@@ -285,3 +285,24 @@ func TestTriedEndpointsAreReached(t *testing.T) {
 		}
 	}
 }
+
+// What is wrong with rules that lead to an endpoint all the same is not why the packet
+// does not arrive, where something else stops it there; and is told where nothing does.
+func TestRulesThatLeadOnAreNotAtFault(t *testing.T) {
+	to, pod := netip.MustParseAddrPort("10.96.0.1:80"), netip.MustParseAddrPort("10.21.1.5:80")
+	for _, c := range []struct{ verdict, stops, want string }{
+		{rules.Drop, codeForeignDrop, "It does not arrive: it is " + codeForeignDrop},
+		{rules.Accept, "", " But it is " + codeQuarantined},
+	} {
+		r := &traceReport{To: traceTarget{Addr: to}, but: true}
+		r.Ends = []rules.End{{Fate: rules.Fate{Verdict: c.verdict, Dst: pod, Probability: 1}}}
+		for _, code := range []string{codeQuarantined, codeRulesDiffer, c.stops} {
+			if code != "" {
+				r.because(code, "it is "+code)
+			}
+		}
+		if r.conclude(); !strings.Contains(r.Sentence, c.want) {
+			t.Errorf("%s: %v: %s", c.verdict, codes(r), r.Sentence)
+		}
+	}
+}
