@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
 	"svcproxy/pkg/picture"
 	"svcproxy/pkg/rules"
@@ -225,6 +226,7 @@ func (t *tracer) podAddress(ctx context.Context, f rules.Family) (netip.Addr, er
 		return netip.Addr{}, err
 	}
 	t.from.namespace = pod.Namespace
+	t.remarkElsewhere(pod)
 	ips := []string{pod.Status.PodIP}
 	for _, ip := range pod.Status.PodIPs {
 		ips = append(ips, ip.IP)
@@ -235,6 +237,16 @@ func (t *tracer) podAddress(ctx context.Context, f rules.Family) (netip.Addr, er
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("pod %s/%s has no %s address yet (phase %s)", pod.Namespace, pod.Name, f, pod.Status.Phase)
+}
+
+// remarkElsewhere: what a pod sends meets the rules of its own node first, and is
+// rewritten there.
+func (t *tracer) remarkElsewhere(pod *corev1.Pod) {
+	if on := pod.Spec.NodeName; on != "" && on != t.node.Name {
+		t.report.Remarks = append(t.report.Remarks, fmt.Sprintf(
+			"Pod %s/%s runs on node %s, whose rules its packets go by; these are the rules of %s. Trace it there, or with --hostname-override=%s by the rules for objects.",
+			pod.Namespace, pod.Name, on, t.node.Name, on))
+	}
 }
 
 // nodeSource is the address that the node itself sends from: the one that the kernel

@@ -306,3 +306,19 @@ func TestRulesThatLeadOnAreNotAtFault(t *testing.T) {
 		}
 	}
 }
+
+// A pod of another node goes by the rules of that one.
+func TestTraceFromAPodElsewhere(t *testing.T) {
+	pods := filepath.Join(t.TempDir(), "pods.yaml")
+	write(t, pods, []byte(`
+{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: near}, spec: {nodeName: here}, status: {podIP: 10.21.1.7}}
+---
+{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: far}, spec: {nodeName: there}, status: {podIP: 10.21.2.7}}
+`))
+	for pod, want := range map[string]bool{"pod/near": false, "pod/far": true} {
+		r := traced(t, "", append(slices.Clone(shop), "-f", pods, "--to", "shop/cart:http", "--from", pod)...)
+		if got := strings.Contains(strings.Join(r.Remarks, " "), "runs on node there, whose rules its packets go by; these are the rules of here"); got != want {
+			t.Errorf("%s: %q", pod, r.Remarks)
+		}
+	}
+}
