@@ -301,9 +301,8 @@ func (t *tracer) host(p rules.Packet) rules.Host {
 }
 
 func (t *tracer) packet() rules.Packet {
-	const anyPort = 40000
 	from := &t.report.From
-	p := rules.Packet{Protocol: t.report.Protocol, Src: netip.AddrPortFrom(from.Addr, anyPort), Dst: t.report.To.Addr}
+	p := rules.Packet{Protocol: t.report.Protocol, Src: netip.AddrPortFrom(from.Addr, 0), Dst: t.report.To.Addr}
 	if p.FromNode = from.Kind == fromNode; !p.FromNode {
 		p.In = from.In
 	}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"math"
 	"slices"
 	"strings"
 )
@@ -140,12 +141,10 @@ func (r *foreignReader) option() {
 		}
 	case "-o":
 		r.add(func(w *walker, s *state) truth { return w.matchOutgoing(InterfaceMatch{value, not}, s) })
-	case "--sport":
-		r.portCondition(value, not, func(w *walker, _ *state) uint16 { return w.packet.Src.Port() })
-	case "--sports":
-		r.portsCondition(value, not, func(w *walker, _ *state) uint16 { return w.packet.Src.Port() })
+	case "--sport", "--sports":
+		r.portsCondition(value, not, func(w *walker, _ *state, in []PortRange) truth { return w.fromPort(in) })
 	case "--dports":
-		r.portsCondition(value, not, func(_ *walker, s *state) uint16 { return s.dst.Port() })
+		r.portsCondition(value, not, func(_ *walker, s *state, in []PortRange) truth { return is(anyHas(in, s.dst.Port())) })
 	case "--tcp-flags":
 		r.flagsCondition(not)
 		n++
@@ -178,24 +177,34 @@ func (r *foreignReader) protocolCondition(name string, not bool) {
 	r.add(func(w *walker, _ *state) truth { return is((Protocol(name) == w.packet.Protocol) != not) })
 }
 
-func (r *foreignReader) portCondition(text string, not bool, of func(*walker, *state) uint16) {
-	p := specParser{words: []string{text}}
-	ports := p.ports()
-	r.unknown = r.unknown || p.unknown
-	r.add(func(w *walker, s *state) truth { return is(ports.has(of(w, s)) != not) })
-}
-
-func (r *foreignReader) portsCondition(list string, not bool, of func(*walker, *state) uint16) {
+func (r *foreignReader) portsCondition(list string, not bool, within func(*walker, *state, []PortRange) truth) {
 	p := specParser{words: strings.Split(list, ",")}
 	var ranges []PortRange
 	for len(p.words) > 0 {
 		ranges = append(ranges, p.ports())
 	}
 	r.unknown = r.unknown || p.unknown
-	r.add(func(w *walker, s *state) truth {
-		port := of(w, s)
-		return is(slices.ContainsFunc(ranges, func(r PortRange) bool { return r.has(port) }) != not)
-	})
+	r.add(func(w *walker, s *state) truth { return within(w, s, ranges).not(not) })
+}
+
+func anyHas(ranges []PortRange, port uint16) bool {
+	return slices.ContainsFunc(ranges, func(r PortRange) bool { return r.has(port) })
+}
+
+// fromPort says whether a packet comes from one of those ports. A client that nothing
+// is known of has one of those that do not belong to services (RFC 6335).
+func (w *walker) fromPort(in []PortRange) truth {
+	const first, last = 1024, math.MaxUint16
+	if port := w.packet.Src.Port(); port != 0 {
+		return is(anyHas(in, port))
+	}
+	switch {
+	case slices.ContainsFunc(in, func(r PortRange) bool { return r.First <= first && r.Last == last }):
+		return yes
+	case slices.ContainsFunc(in, func(r PortRange) bool { return r.Last >= first }):
+		return perhaps
+	}
+	return no
 }
 
 // flagsCondition: the first packet of a connection over TCP has SYN and no other of

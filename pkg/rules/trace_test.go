@@ -222,6 +222,30 @@ func TestTraceOfRulesOfOthers(t *testing.T) {
 	}
 }
 
+// A client's port is not guessed: it is known only that it is no service's.
+func TestTraceWithoutThePortOfTheClient(t *testing.T) {
+	const text = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p tcp -m %s -j DROP\nCOMMIT\n"
+	through, dropped := "1 ACCEPT 10.96.0.1:80", "1 DROP 10.96.0.1:80 at filter FORWARD rule 1"
+	either := "1 ACCEPT 10.96.0.1:80 unsure, 1 DROP 10.96.0.1:80 unsure at filter FORWARD rule 1"
+	p := received("eth0")
+	p.Src = netip.AddrPortFrom(p.Src.Addr(), 0)
+	for rule, want := range map[string]string{
+		"tcp --sport 53":                          through,
+		"tcp ! --sport 53":                        dropped,
+		"tcp --sport 1024:65535":                  dropped,
+		"tcp --sport 40000:50000":                 either,
+		"tcp ! --sport 40000":                     either,
+		"multiport --sports 53,123":               through,
+		"multiport --sports 53,40000":             either,
+		"multiport ! --sports 80,1000:65535":      through,
+		"multiport --dports 80 -m tcp --sport 53": through,
+	} {
+		if got := endsOf(trace(t, fmt.Sprintf(text, rule), Host{}, p)); got != want {
+			t.Errorf("%s: %s, want %s", rule, got, want)
+		}
+	}
+}
+
 // What is not known of the packet is no reason to guess either.
 func TestTraceWithoutInterfaces(t *testing.T) {
 	const text = "*filter\n:FORWARD ACCEPT [0:0]\n:A - [0:0]\n-A FORWARD %s -j %s\n-A A -j RETURN\nCOMMIT\n"

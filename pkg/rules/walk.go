@@ -13,8 +13,8 @@ type Packet struct {
 	FromNode bool   // made on the node (OUTPUT) rather than received (PREROUTING)
 	In       string // interface it came in by; empty if FromNode, else unknown
 	Protocol Protocol
-	Src, Dst netip.AddrPort
-	Seen     []string // lists of recent that hold the source
+	Src, Dst netip.AddrPort // Src's port 0: not known
+	Seen     []string       // lists of recent that hold the source
 
 	// Tracked is what conntrack knows of the packet's connection, which both sides
 	// have spoken on; nil: it is a new one. nat is not asked about a known one.
