@@ -208,6 +208,9 @@ func (t *tracer) depart(ctx context.Context) error {
 	if rules.FamilyOf(addr) != rules.FamilyOf(dst.Addr()) {
 		return usagef("--from %s is not of the family of --to, which is %s", addr, dst.Addr())
 	}
+	if from.Kind == fromNode && t.in != "" {
+		return usagef("--in %s: a packet of the node itself comes in by no interface; leave it out, or say by --from whose it is", t.in)
+	}
 	if from.Kind == fromNode && t.node != nil {
 		from.Name = t.node.Name
 	}

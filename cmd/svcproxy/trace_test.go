@@ -148,6 +148,7 @@ func TestTraceUsage(t *testing.T) {
 		{}, {"argument"}, {"--to", "a b"}, {"--to", "ns/web", "--from", "x"}, {"--to", "ns/web", "--proto", "icmp"},
 		{"--to", "ns/web", "-o", "yaml"}, {"--to", "ns/web", "--rules", "-", "-f", "-"}, {"--to", "ns/web", "--rules", "objects"},
 		{"--to", "10.96.0.1:80", "--rules", "testdata/trace/empty.save", "--from", "fd00::1"}, {"--no-such-flag"},
+		{"--to", "10.96.0.1:80", "--rules", "testdata/trace/empty.save", "--in", "eth0"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if status := run(context.Background(), append([]string{"trace"}, args...), strings.NewReader(""), &stdout, &stderr); status != 2 || stdout.Len() > 0 {
