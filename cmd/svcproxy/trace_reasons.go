@@ -412,7 +412,7 @@ func (t *tracer) explainUnreadable() {
 	r := t.report
 	for _, l := range t.layers {
 		for _, table := range l.Save.Unreadable {
-			r.because(codeUnreadable, fmt.Sprintf("table %s holds rules that only nft can show, so that what it does is not known here.", table), "nft list table ip "+string(table))
+			r.because(codeUnreadable, fmt.Sprintf("table %s holds rules that only nft can show, so that what it does is not known here.", table), fmt.Sprintf("nft list table %s %s", nftFamily(rules.FamilyOf(r.To.Addr.Addr()).String()), table))
 			r.orderMatters = true
 		}
 	}
