@@ -290,6 +290,7 @@ func (t *tracer) walk() error {
 			return err
 		}
 		t.report.orderMatters = !sameFates(journey.Ends, other.Ends)
+		t.report.otherwise = t.report.orderMatters && slices.ContainsFunc(other.Ends, func(e rules.End) bool { return e.Arrives() })
 	}
 	return t.established(host, p)
 }

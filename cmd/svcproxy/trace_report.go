@@ -35,6 +35,7 @@ type traceReport struct {
 	noRules      bool // no rule is made for what the packet is for
 	unserved     bool // the address is a Service's, nobody else has it, and no rule takes the packet
 	orderMatters bool // which of two backends the kernel asks first decides
+	otherwise    bool // in the other order of the backends, packets arrive
 	but          bool // a reason says what is wrong although new connections arrive
 }
 
@@ -124,7 +125,7 @@ func (r *traceReport) conclude() {
 	}
 	const rounding = 1e-6
 	switch {
-	case arriving < rounding && !unsure:
+	case arriving < rounding && !unsure && !r.otherwise:
 		r.Arrives = arrivesNo
 	case unsure || r.orderMatters:
 		r.Arrives = arrivesUnknown

@@ -339,3 +339,30 @@ func TestTraceOfAnUnreadableTable(t *testing.T) {
 		}
 	}
 }
+
+// Where the order of the backends decides whether a packet arrives, it is not said that
+// it does not.
+func TestTraceThroughBackendsInEitherOrder(t *testing.T) {
+	layer := func(text string) rules.Layer {
+		save, err := rules.ReadSave(text, rules.IPv4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules.Layer{Save: save}
+	}
+	const nat = "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j DNAT --to-destination 10.21.1.%d:80\nCOMMIT\n"
+	const drop = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -d %s -j DROP\nCOMMIT\n"
+	for dropped, want := range map[string]string{
+		"10.21.1.1/32": arrivesUnknown, "10.21.1.2/32": arrivesUnknown, "10.21.1.3/32": arrivesUnknown, "10.21.1.0/24": arrivesNo,
+	} {
+		tr := &tracer{report: &traceReport{Protocol: rules.TCP, To: traceTarget{Addr: netip.MustParseAddrPort("10.96.0.1:80")}}}
+		tr.report.From = traceOrigin{Kind: fromElsewhere, Addr: netip.MustParseAddr("10.21.3.3")}
+		tr.layers = []rules.Layer{layer(fmt.Sprintf(nat+drop, 1, dropped)), layer(fmt.Sprintf(nat, 2))}
+		if err := tr.walk(); err != nil {
+			t.Fatal(err)
+		}
+		if tr.report.conclude(); tr.report.Arrives != want {
+			t.Errorf("%s: %s, want %s", dropped, tr.report.Arrives, want)
+		}
+	}
+}
