@@ -110,10 +110,10 @@ func (s *statusOptions) run(ctx context.Context, o *options, out *screen) error 
 	if err := s.print(out, r, 0); err != nil {
 		return err
 	}
-	if s.watch > 0 {
-		return s.follow(ctx, src, out, r)
+	if err := unknownServices(r); err != nil || s.watch == 0 {
+		return err
 	}
-	return unknownServices(r)
+	return s.follow(ctx, src, out, r)
 }
 
 // follow prints what each interval brought, until it is interrupted.

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
@@ -156,10 +157,23 @@ func checkStatus(t *testing.T, backend string) {
 		!strings.Contains(stderr, "no Service in namespace web (there is shop/web)") {
 		t.Errorf("status %d: %s", code, stderr)
 	}
+	checkWatchOfNobody(t)
 	if code, text, _ := cli("status", "-o=yaml", "--trouble"); code != 0 || !strings.Contains(text, "name: cart") || strings.Contains(text, "name: web") {
 		t.Errorf("status %d: %s", code, text)
 	} else if err := yaml.UnmarshalStrict([]byte(text), &status.Report{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkWatchOfNobody: a name that is not there is not waited for.
+func checkWatchOfNobody(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, errs bytes.Buffer
+	code := run(ctx, []string{"status", "--watch", "shop/wbe"}, strings.NewReader(""), &out, &errs)
+	if code != 1 || !strings.Contains(errs.String(), "no Service shop/wbe (there is shop/web)") {
+		t.Errorf("status %d: %s", code, &errs)
 	}
 }
 
