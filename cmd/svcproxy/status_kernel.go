@@ -32,10 +32,11 @@ func (o *options) statusSource(ctx context.Context, stderr io.Writer) (statusSou
 
 // statusReader makes reports without a svcproxy that runs.
 type statusReader struct {
-	o       *options
-	backend kernel.Backend
-	tables  map[rules.Family]*kernel.Tables
-	snap    *rules.Snapshot // nil: there are no objects
+	o        *options
+	backend  kernel.Backend
+	families []rules.Family // those that the kernel has tables of
+	tables   map[rules.Family]*kernel.Tables
+	snap     *rules.Snapshot // nil: there are no objects
 }
 
 func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statusReader, error) {
@@ -44,13 +45,8 @@ func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statu
 		return nil, err
 	}
 	r := &statusReader{o: o, backend: backend, tables: map[rules.Family]*kernel.Tables{}}
-	host := kernel.NewHost(backend)
-	for _, f := range o.families {
-		t, err := host.Tables(f)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f, err)
-		}
-		r.tables[f] = t
+	if err := r.openTables(ctx); err != nil {
+		return nil, err
 	}
 	if len(o.files) == 0 && o.settings.ClientConnection.Kubeconfig == "" && o.master == "" {
 		return r, nil
@@ -66,6 +62,26 @@ func sayProblems(w io.Writer, problems []watch.Problem) {
 	for _, p := range problems {
 		fmt.Fprintf(w, "svcproxy: %v\n", p.Error())
 	}
+}
+
+// openTables opens those of the families asked for. IPv6 is left out where the kernel
+// has it not, as by a svcproxy that runs, unless it was asked for.
+func (r *statusReader) openTables(ctx context.Context) error {
+	host := kernel.NewHost(r.backend)
+	for _, f := range r.o.families {
+		optional := f == rules.IPv6 && r.o.ipFamily == ""
+		t, err := host.Tables(f)
+		if err == nil && optional {
+			err = t.Probe(ctx)
+		}
+		switch {
+		case err == nil:
+			r.families, r.tables[f] = append(r.families, f), t
+		case !optional:
+			return fmt.Errorf("%s: %w", f, err)
+		}
+	}
+	return nil
 }
 
 func (r *statusReader) report(ctx context.Context, q *status.Query) (*status.Report, error) {
@@ -89,14 +105,14 @@ func (r *statusReader) report(ctx context.Context, q *status.Query) (*status.Rep
 func (r *statusReader) fromObjects(_ context.Context, node *status.Node) ([]status.Service, error) {
 	var out []status.Service
 	configs := map[rules.Family]*rules.Config{}
-	for _, f := range r.o.families {
+	for _, f := range r.families {
 		cfg := r.o.config(f)
 		configs[f] = &cfg
 		node.Families = append(node.Families, status.Family{Family: f.String()})
 	}
 	for _, svc := range r.snap.Services {
 		var inForce []status.InForce
-		for _, f := range r.o.families {
+		for _, f := range r.families {
 			inForce = append(inForce, status.InForce{Config: configs[f], Node: &r.snap.Node, Service: svc})
 		}
 		out = append(out, status.Describe(svc, inForce))
@@ -107,7 +123,7 @@ func (r *statusReader) fromObjects(_ context.Context, node *status.Node) ([]stat
 // fromRules reads the Services out of the kernel's rules.
 func (r *statusReader) fromRules(ctx context.Context, node *status.Node) ([]status.Service, error) {
 	var out []status.Service
-	for _, f := range r.o.families {
+	for _, f := range r.families {
 		rs, err := r.tables[f].Peek(ctx, nil)
 		if err != nil {
 			return nil, explainKernel(err, "")
@@ -161,7 +177,7 @@ func (r *statusReader) flows(q *status.Query) (status.FlowCounts, error) {
 		return nil, nil
 	}
 	counts := status.FlowCounts{}
-	for _, f := range r.o.families {
+	for _, f := range r.families {
 		for _, protocol := range status.Protocols() {
 			if err := kernel.NewFlows(f).Each(protocol, counts.Add); err != nil {
 				return nil, err

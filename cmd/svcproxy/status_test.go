@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -358,6 +359,36 @@ func TestTablesFitTheScreen(t *testing.T) {
 		}
 		if got := regexp.MustCompile(` +\n`).ReplaceAllString(out.String(), "\n"); got != c.want {
 			t.Errorf("width %d:\n%q, want\n%q", c.screen.width, got, c.want)
+		}
+	}
+}
+
+// A node without IPv6 tables, which svcproxy serves over IPv4 alone, has a status too.
+func TestStatusWithoutIPv6(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"iptables-nft", "iptables-nft-save", "iptables-nft-restore", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir)
+	for _, backend := range []string{"nft", "legacy"} {
+		code, text, stderr := cli("status", "-o=json", "--iptables-backend="+backend)
+		if code != 0 {
+			t.Fatalf("%s: status %d: %s", backend, code, stderr)
+		}
+		if r := parseStatus(t, text); len(r.Node.Families) != 1 || r.Node.Families[0].Family != "IPv4" {
+			t.Errorf("%s: %+v", backend, r.Node.Families)
+		}
+		if code, _, _ := cli("status", "--ip-family=ipv6", "--iptables-backend="+backend); code != 1 {
+			t.Errorf("%s: IPv6 was asked for: status %d", backend, code)
 		}
 	}
 }
