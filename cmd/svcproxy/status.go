@@ -99,11 +99,7 @@ type statusSource interface {
 }
 
 func (s *statusOptions) run(ctx context.Context, o *options, out *screen) error {
-	src, err := o.statusSource(ctx, out.stderr)
-	if err != nil {
-		return err
-	}
-	r, err := src.report(ctx, &s.query)
+	r, src, err := o.askStatus(ctx, &s.query, out.stderr)
 	if err != nil {
 		return err
 	}

@@ -13,21 +13,27 @@ import (
 	"svcproxy/pkg/watch"
 )
 
-// statusSource returns the svcproxy that runs, or else what can be known without it.
-func (o *options) statusSource(ctx context.Context, stderr io.Writer) (statusSource, error) {
+// askStatus asks the svcproxy that runs, or else takes what can be known without it. It
+// returns the answer, and whom to ask again.
+func (o *options) askStatus(ctx context.Context, q *status.Query, stderr io.Writer) (*status.Report, statusSource, error) {
 	c, err := newStatusClient(o.settings.MetricsBindAddress)
 	if err == nil {
-		_, err = c.report(ctx, &status.Query{Limit: 1})
+		var r *status.Report
+		if r, err = c.report(ctx, q); err == nil {
+			return r, c, nil
+		}
 	}
-	switch {
-	case err == nil:
-		return c, nil
-	case !errors.Is(err, errNotTold):
-		return nil, err
+	if !errors.Is(err, errNotTold) {
+		return nil, nil, err
 	}
 	fmt.Fprintf(stderr, "svcproxy: %v, so this is what the kernel has: without changes, drift and quarantine. "+
 		"Give --%s as the svcproxy that runs has it, or start one.\n", err, metricsFlag)
-	return o.newStatusReader(ctx, stderr)
+	reader, err := o.newStatusReader(ctx, stderr)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := reader.report(ctx, q)
+	return r, reader, err
 }
 
 // statusReader makes reports without a svcproxy that runs.

@@ -392,3 +392,17 @@ func TestStatusWithoutIPv6(t *testing.T) {
 		}
 	}
 }
+
+// One question is one request: what it asks for may take the running svcproxy a while.
+func TestStatusAsksOnce(t *testing.T) {
+	var asked []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		_ = status.Write(w, &status.Report{APIVersion: status.APIVersion, Node: status.Node{Source: status.FromProxy, Backend: "nft"}})
+	}))
+	defer s.Close()
+	code, _, stderr := cli("status", "--metrics-bind-address="+strings.TrimPrefix(s.URL, "http://"), "--limit=7")
+	if code != 0 || len(asked) != 1 || asked[0] != "counters=true&limit=7&sort=name" {
+		t.Errorf("status %d, asked %q: %s", code, asked, stderr)
+	}
+}
