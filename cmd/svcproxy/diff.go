@@ -99,7 +99,7 @@ func (d *diffOptions) compare(ctx context.Context, o *options, args []string, st
 	if err != nil {
 		return nil, err
 	}
-	_ = describe(stderr, problems)
+	sayProblems(stderr, problems)
 	sources, err := d.sources(o)
 	if err != nil {
 		return nil, err

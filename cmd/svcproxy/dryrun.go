@@ -27,14 +27,21 @@ func (o *options) runDryRun(ctx context.Context, stdout, stderr io.Writer) error
 			return fmt.Errorf("print the rules: %w", err)
 		}
 	}
-	return describe(stderr, problems)
+	sayProblems(stderr, problems)
+	return problemsError(problems)
 }
 
-// describe prints the problems. Those that are more than a remark are an error in the end.
-func describe(w io.Writer, problems []watch.Problem) error {
-	bad := 0
+// sayProblems names what is wrong with the objects; all else is as they say.
+func sayProblems(w io.Writer, problems []watch.Problem) {
 	for _, p := range problems {
 		fmt.Fprintln(w, p.Error())
+	}
+}
+
+// problemsError is the error of the problems that are more than a remark.
+func problemsError(problems []watch.Problem) error {
+	bad := 0
+	for _, p := range problems {
 		if !p.Skipped {
 			bad++
 		}

@@ -10,7 +10,6 @@ import (
 	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
 	"svcproxy/pkg/status"
-	"svcproxy/pkg/watch"
 )
 
 // askStatus asks the svcproxy that runs, or else takes what can be known without it. It
@@ -61,13 +60,6 @@ func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statu
 	r.snap = snap
 	sayProblems(stderr, problems)
 	return r, err
-}
-
-// sayProblems names what is wrong with the objects; the status is that of the rest.
-func sayProblems(w io.Writer, problems []watch.Problem) {
-	for _, p := range problems {
-		fmt.Fprintf(w, "svcproxy: %v\n", p.Error())
-	}
 }
 
 // openTables opens those of the families asked for. IPv6 is left out where the kernel
