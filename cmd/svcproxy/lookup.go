@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
 )
 
 // catalogue is objects as the API has them, for what the rules do not say: it also
@@ -31,8 +32,9 @@ type catalogueStore interface {
 	slicesOf(ctx context.Context, svc *corev1.Service) ([]discoveryv1.EndpointSlice, error)
 	// podsNamed lists the Pods of that name; namespace empty: in any.
 	podsNamed(ctx context.Context, namespace, name string) ([]corev1.Pod, error)
-	// snapshot is what the rules for a Service are made of; nil: for all there are.
-	snapshot(ctx context.Context, svc *corev1.Service) (*rules.Snapshot, error)
+	// snapshot is what the rules for a Service are made of, and what is wrong with it;
+	// nil: for all there are.
+	snapshot(ctx context.Context, svc *corev1.Service) (*rules.Snapshot, []watch.Problem, error)
 }
 
 // find looks for the Service that a packet is for, by its name or its address. It is

@@ -113,9 +113,8 @@ func (f *fileObjects) podsNamed(_ context.Context, namespace, name string) ([]co
 	return out, nil
 }
 
-func (f *fileObjects) snapshot(ctx context.Context, _ *corev1.Service) (*rules.Snapshot, error) {
-	snap, _, err := f.options.snapshot(ctx)
-	return snap, err
+func (f *fileObjects) snapshot(ctx context.Context, _ *corev1.Service) (*rules.Snapshot, []watch.Problem, error) {
+	return f.options.snapshot(ctx)
 }
 
 // clusterObjects are the objects of an API server. They are listed by name, which is
@@ -181,19 +180,17 @@ func (c *clusterObjects) podsNamed(ctx context.Context, namespace, name string) 
 
 // snapshot of one Service is made of what was listed for it: to read all others as
 // well takes seconds in a large cluster.
-func (c *clusterObjects) snapshot(ctx context.Context, svc *corev1.Service) (*rules.Snapshot, error) {
+func (c *clusterObjects) snapshot(ctx context.Context, svc *corev1.Service) (*rules.Snapshot, []watch.Problem, error) {
 	if svc == nil {
-		snap, _, err := c.options.snapshot(ctx)
-		return snap, err
+		return c.options.snapshot(ctx)
 	}
 	text, err := c.about(ctx, svc)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	from := *c.options
 	from.files, from.stdin = []string{"-"}, bytes.NewReader(text)
-	snap, _, err := from.snapshot(ctx)
-	return snap, err
+	return from.snapshot(ctx)
 }
 
 // about is a List of all that the rules for a Service depend on.

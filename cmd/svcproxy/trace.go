@@ -14,6 +14,7 @@ import (
 
 	"svcproxy/pkg/picture"
 	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
 )
 
 const traceLong = `svcproxy trace says what becomes of a packet: each rule that it meets, hook by
@@ -108,6 +109,7 @@ type tracer struct {
 	cat      *catalogue // nil: there are no objects
 	node     *rules.Node
 	snap     *rules.Snapshot // with at least the Service; nil: there are no objects
+	problems []watch.Problem // of its objects
 	source   *ruleSource
 	nodeIPs  []netip.Addr
 	report   *traceReport
@@ -154,7 +156,7 @@ func (t *tracer) readObjects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if t.snap, err = t.cat.store.snapshot(ctx, t.cat.svc); err != nil {
+	if t.snap, t.problems, err = t.cat.store.snapshot(ctx, t.cat.svc); err != nil {
 		return err
 	}
 	t.node = &t.snap.Node

@@ -24,12 +24,26 @@ func (t *tracer) explainByObjects() error {
 		return nil
 	}
 	r := t.report
+	t.remarkProblems()
 	if by, ok := t.cat.svc.Labels[otherProxyLabel]; ok {
 		r.because(codeOtherProxy, fmt.Sprintf("%s is left to another service proxy, %q, by its label %s.", r.To.Service, by, otherProxyLabel), t.serviceCommand("--show-labels"))
 		t.settled = true
 		return nil
 	}
 	return t.explainDrift()
+}
+
+// remarkProblems tells what of the Service and its slices cannot be used as it is.
+func (t *tracer) remarkProblems() {
+	about := []string{t.cat.svc.Namespace + "/" + t.cat.svc.Name}
+	for i := range t.cat.slices {
+		about = append(about, t.cat.slices[i].Namespace+"/"+t.cat.slices[i].Name)
+	}
+	for _, p := range t.problems {
+		if slices.Contains(about, p.Object) {
+			t.report.Remarks = append(t.report.Remarks, p.Error())
+		}
+	}
 }
 
 // explainDrift compares what becomes of the packet with what would become of it by
@@ -132,7 +146,7 @@ func (t *tracer) explainNoEndpoints(at string) {
 	case len(eps) == 0:
 		r.because(codeNoEndpoints, fmt.Sprintf("%s has no endpoint: %s, so %s.", r.subject(), t.whyNone(), at), t.slicesCommand(), t.podsCommand())
 	case slices.ContainsFunc(eps, func(e sliceEndpoint) bool { return e.ready() }) && t.hasPort():
-		r.because(codeNoEndpoints, fmt.Sprintf("%s has endpoints that are ready, but none of them can be used, so %s.", r.subject(), at), t.slicesCommand(), "svcproxy --dry-run, which names what is wrong with objects")
+		r.because(codeNoEndpoints, fmt.Sprintf("%s has endpoints that are ready, but none of them can be used, so %s.", r.subject(), at), t.slicesCommand(), "svcproxy --dry-run, which names what is wrong with all objects")
 	case slices.ContainsFunc(eps, func(e sliceEndpoint) bool { return e.ready() }):
 		r.because(codePortUnmatched, fmt.Sprintf("%s has endpoints that are ready, but none of them has the port %s: its EndpointSlices have %s, so %s.", r.subject(), t.portName(), t.slicePorts(), at),
 			t.serviceCommand("-o yaml"), t.slicesCommand())

@@ -111,7 +111,7 @@ func explainKernel(err error, otherwise string) error {
 
 // fromObjects are the rules that svcproxy would write.
 func (r *ruleSource) fromObjects(ctx context.Context, f rules.Family) ([]rules.Layer, []string, error) {
-	snap, err := r.cat.store.snapshot(ctx, nil)
+	snap, _, err := r.cat.store.snapshot(ctx, nil)
 	if err != nil {
 		return nil, nil, err
 	}

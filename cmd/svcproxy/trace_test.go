@@ -366,3 +366,20 @@ func TestTraceThroughBackendsInEitherOrder(t *testing.T) {
 		}
 	}
 }
+
+// What of a Service cannot be used is said where its packets are looked at.
+func TestTraceTellsWhatIsWrongWithTheService(t *testing.T) {
+	objects := filepath.Join(t.TempDir(), "objects.yaml")
+	write(t, objects, []byte(`
+{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: web}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}},
+  addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [127.0.0.1]}]}
+---
+{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: other}, spec: {clusterIP: 10.96.0.2, ports: [{port: 0}]}}
+`))
+	r := traced(t, "", "-f", objects, "--hostname-override=here", "--node-ip=10.250.0.2", "--to", "shop/web")
+	if len(r.Remarks) != 1 || !strings.HasPrefix(r.Remarks[0], "shop/web-1 endpoints[0].addresses[0]: 127.0.0.1: ") {
+		t.Errorf("%q, %v: %s", r.Remarks, codes(r), r.Sentence)
+	}
+}
