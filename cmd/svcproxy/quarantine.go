@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -48,20 +47,12 @@ const askTimeout = 500 * time.Millisecond
 // answers.
 func askQuarantine(ctx context.Context, metricsAddress string) []quarantined {
 	at, err := netip.ParseAddrPort(metricsAddress)
-	if err != nil {
-		return nil
-	}
-	host := at.Addr()
-	if host.IsUnspecified() {
-		host = netip.MustParseAddr("127.0.0.1")
-	}
-	if !host.IsLoopback() {
+	if at = onNode(at); err != nil || !at.Addr().IsLoopback() {
 		return nil // there it does not tell
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	url := "http://" + net.JoinHostPort(host.String(), fmt.Sprint(at.Port())) + quarantinePath
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.String()+quarantinePath, nil)
 	if err != nil {
 		return nil
 	}

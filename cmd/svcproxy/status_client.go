@@ -30,24 +30,31 @@ type statusClient struct {
 // errNotTold is an address where nobody answers who tells a status.
 var errNotTold = errors.New("no status to be had")
 
-// newStatusClient returns a client of what serves --metrics-bind-address. Only
-// loopback addresses have the status, so that is where it asks if it is served on all.
+// newStatusClient returns a client of what serves --metrics-bind-address.
 func newStatusClient(address string) (*statusClient, error) {
 	at, err := netip.ParseAddrPort(address)
-	switch {
+	switch at = onNode(at); {
 	case address == "":
 		return nil, fmt.Errorf("%w: --%s is empty", errNotTold, metricsFlag)
 	case err != nil:
 		return nil, usagef("--%s: %q: must be an address with a port", metricsFlag, address)
-	case at.Addr() == netip.IPv4Unspecified():
-		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
-	case at.Addr().IsUnspecified():
-		at = netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
 	case !at.Addr().IsLoopback():
 		return nil, fmt.Errorf("%w: --%s is %s, and a status is served on loopback addresses alone", errNotTold, metricsFlag, address)
 	}
 	// No proxy of the environment: what is asked for is on this node.
 	return &statusClient{at.String(), &http.Client{Timeout: statusTimeout, Transport: &http.Transport{}}}, nil
+}
+
+// onNode is where to ask what serves an address: on loopback if it serves all, as
+// svcproxy tells most there alone.
+func onNode(at netip.AddrPort) netip.AddrPort {
+	switch {
+	case at.Addr() == netip.IPv4Unspecified():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+	case at.Addr() == netip.IPv6Unspecified():
+		return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port())
+	}
+	return at
 }
 
 func (c *statusClient) report(ctx context.Context, q *status.Query) (*status.Report, error) {
