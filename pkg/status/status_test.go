@@ -204,6 +204,41 @@ func TestRulesTellWhatObjectsDo(t *testing.T) {
 	}
 }
 
+// A port that is served at some addresses is not said to have no endpoint because it is
+// refused at others.
+func TestNotesOnRefusedAddresses(t *testing.T) {
+	closed := web(3) // to everybody: its source ranges are of the other family
+	closed.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("198.51.100.8")}
+	closed.RestrictSources, closed.SourceRanges = true, []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}
+	elsewhere := web(3)
+	elsewhere.InternalTrafficLocal, elsewhere.ExternalIPs = true, []netip.Addr{netip.MustParseAddr("198.51.100.7")}
+	for i := range elsewhere.Ports[0].Endpoints {
+		elsewhere.Ports[0].Endpoints[i].NodeName = "other"
+	}
+	for name, c := range map[string]struct {
+		svc  *rules.Service
+		want string
+	}{
+		"served":          {web(3), ""},
+		"no endpoints":    {web(0), "no endpoint: refused"},
+		"no source range": {closed, "refused at 198.51.100.8:80"},
+		"none here":       {elsewhere, "refused at 10.96.0.1:80"},
+	} {
+		s := describe(c.svc)
+		got := ""
+		for _, n := range s.Notes(0, time.Now()) {
+			got += n.Text
+		}
+		if got != c.want || s.Trouble() != (c.want != "") {
+			t.Errorf("%s: %q, want %q; trouble: %v", name, got, c.want, s.Trouble())
+		}
+	}
+	two := Port{Addresses: []Address{{Family: "IPv4", Address: ":30080"}, {Family: "IPv6", Address: ":30080", Refused: RefusedAll}}}
+	if got := (&Service{Ports: []Port{two}}).Notes(0, time.Now()); len(got) != 1 || got[0].Text != "refused at node port 30080 over IPv6" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // Above 10,000 endpoints rules do not say whose they are.
 func TestServicesWithoutANameAreThere(t *testing.T) {
 	svc := web(10001)

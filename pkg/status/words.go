@@ -28,14 +28,32 @@ func (s *Service) Notes(port int, now time.Time) []Note {
 		}
 	}
 	p := &s.Ports[port]
-	switch p.Refuses() {
-	case RefusedAll:
+	switch at := p.refusedAt(); {
+	case len(at) > 0 && len(at) == len(p.Addresses):
 		out = append(out, Note{"no endpoint: refused", true})
-	case RefusedOutside:
+	case len(at) > 0:
+		out = append(out, Note{"refused at " + strings.Join(at, ", "), true})
+	case p.Refuses() == RefusedOutside:
 		out = append(out, Note{"no endpoint here for clients outside: refused", false})
 	}
 	if p.Absent() {
 		out = append(out, Note{"not in the kernel", true})
+	}
+	return out
+}
+
+// refusedAt lists the addresses that serve nobody.
+func (p *Port) refusedAt() []string {
+	var out []string
+	for _, a := range p.Addresses {
+		if a.Refused != RefusedAll {
+			continue
+		}
+		text := a.Address
+		if port, ok := strings.CutPrefix(text, ":"); ok {
+			text = "node port " + port + " over " + a.Family
+		}
+		out = append(out, text)
 	}
 	return out
 }
