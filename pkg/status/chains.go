@@ -71,7 +71,7 @@ func (r *ruleReader) readFilter(t *rules.Table) {
 			if why == "has no local endpoints" && len(p.chains) > 0 {
 				refused = RefusedOutside
 			}
-			r.refuse(p, rule, refused)
+			r.refuse(p, rule, refusedRole(c.Name), refused)
 		}
 	}
 }
@@ -198,15 +198,26 @@ func (r *ruleReader) endpoint(p *chainPort, b *Balance, c *rules.Chain, part flo
 	}
 }
 
+// refusedRole is what addresses are that a chain of filter refuses; empty: they may be
+// external or a load balancer's.
+func refusedRole(chain string) string {
+	switch {
+	case strings.HasPrefix(chain, "KUBE-EXTERNAL-"):
+		return ""
+	case strings.HasPrefix(chain, "KUBE-PROXY-FIREWALL"), strings.HasPrefix(chain, "KUBE-PFW-"):
+		return "LoadBalancerIP"
+	}
+	return "ClusterIP"
+}
+
 // refuse takes in a rule that refuses an address of a port.
-func (r *ruleReader) refuse(p *chainPort, rule *rules.Rule, refused string) {
+func (r *ruleReader) refuse(p *chainPort, rule *rules.Rule, role, refused string) {
 	address := ":" + strconv.Itoa(int(rule.DstPort.First))
-	role := "NodePort"
 	if rule.Dst.Prefix.IsValid() {
-		address, role = netip.AddrPortFrom(rule.Dst.Prefix.Addr(), rule.DstPort.First).String(), "ClusterIP"
+		address = netip.AddrPortFrom(rule.Dst.Prefix.Addr(), rule.DstPort.First).String()
 		p.port.Port = rule.DstPort.First
 	} else {
-		p.port.NodePort = rule.DstPort.First
+		role, p.port.NodePort = "NodePort", rule.DstPort.First
 	}
 	for i := range p.port.Addresses {
 		if a := &p.port.Addresses[i]; a.Address == address {

@@ -152,7 +152,7 @@ type Port struct {
 // Address is an address of a port, and what becomes of packets to it.
 type Address struct {
 	Family  string `json:"family"`
-	Role    string `json:"role"` // ClusterIP, ExternalIP, LoadBalancerIP or NodePort
+	Role    string `json:"role"` // ClusterIP, ExternalIP, LoadBalancerIP or NodePort; empty: the kernel's rules do not say
 	Address string `json:"address"`
 	Chain   string `json:"chain,omitempty"`   // of the nat table
 	Refused string `json:"refused,omitempty"` // all: nobody is served; outside: clients outside the cluster are not

@@ -204,6 +204,28 @@ func TestRulesTellWhatObjectsDo(t *testing.T) {
 	}
 }
 
+// What an address is that is refused is told by who refuses it, or not at all.
+func TestRolesOfRefusedAddresses(t *testing.T) {
+	svc := web(0)
+	svc.ExternalIPs, svc.Ports[0].NodePort = []netip.Addr{netip.MustParseAddr("198.51.100.7")}, 30080
+	closed := web(3)
+	closed.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("198.51.100.8")}
+	closed.RestrictSources, closed.SourceRanges = true, []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}
+	want := map[string]string{"10.96.0.1:80": "ClusterIP", "198.51.100.7:80": "", "198.51.100.8:80": "LoadBalancerIP", ":30080": "NodePort"}
+	seen := 0
+	for _, s := range []*rules.Service{svc, closed} {
+		for _, a := range FromRules(built(s))[0].Ports[0].Addresses {
+			if role, ok := want[a.Address]; !ok || a.Role != role {
+				t.Errorf("%s is %q, want %q", a.Address, a.Role, role)
+			}
+			seen++
+		}
+	}
+	if seen != 5 {
+		t.Errorf("%d addresses", seen)
+	}
+}
+
 // A port that is served at some addresses is not said to have no endpoint because it is
 // refused at others.
 func TestNotesOnRefusedAddresses(t *testing.T) {
