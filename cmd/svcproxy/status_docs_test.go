@@ -1,12 +1,11 @@
 package main
 
 import (
+	"encoding"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"svcproxy/pkg/status"
 )
@@ -27,32 +26,61 @@ func TestStatusDocumentHasEveryField(t *testing.T) {
 			}
 		}
 	}
-	var fields []string
-	jsonNames(reflect.TypeFor[status.Report](), func(name string) { fields = append(fields, name) })
-	for _, name := range fields {
+	fields := jsonNames(reflect.TypeFor[status.Report]())
+	for name := range fields {
 		if !told[name] {
 			t.Errorf("no row tells of %s", name)
 		}
 	}
 	for name := range told {
-		if !slices.Contains(fields, name) {
+		if !fields[name] {
 			t.Errorf("there is no field %s", name)
 		}
 	}
 }
 
-// jsonNames calls f for the name of each field within a type.
-func jsonNames(t reflect.Type, f func(string)) {
-	switch {
-	case t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice:
-		jsonNames(t.Elem(), f)
-	case t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]():
-		for field := range t.Fields() {
-			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			f(name)
-			jsonNames(field.Type, f)
+// The pages of trace, diff and quarantine have every field of the JSON for programs.
+func TestDocumentsHaveEveryField(t *testing.T) {
+	for page, of := range map[string]reflect.Type{
+		"trace.md": reflect.TypeFor[traceReport](), "diff.md": reflect.TypeFor[diffReport](), "quarantine.md": reflect.TypeFor[quarantined](),
+	} {
+		doc := readDoc(t, page)
+		names := jsonNames(of)
+		if len(names) < 8 {
+			t.Errorf("%s: only %v", page, names)
+		}
+		for name := range names {
+			if !regexp.MustCompile("[`.]" + name + `(\[\])?` + "[`.]").MatchString(doc) {
+				t.Errorf("docs/%s has no field %s", page, name)
+			}
 		}
 	}
+}
+
+// jsonNames returns the name of each field within a type, however deep.
+func jsonNames(t reflect.Type) map[string]bool {
+	names, seen := map[string]bool{}, map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(t reflect.Type) {
+		switch {
+		case t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice:
+			walk(t.Elem())
+		case t.Kind() == reflect.Struct && !seen[t] && !t.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
+			seen[t] = true
+			for field := range t.Fields() {
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				if name == "-" || !field.IsExported() {
+					continue
+				}
+				if name != "" {
+					names[name] = true
+				}
+				walk(field.Type)
+			}
+		}
+	}
+	walk(t)
+	return names
 }
 
 // inDocument is what a command printed, without what differs each time.
