@@ -135,7 +135,7 @@ func byDestination(ends []rules.End) map[netip.AddrPort]float64 {
 
 // explainNoEndpoints says why a Service has none that can be used. at says what refuses
 // the packet.
-func (t *tracer) explainNoEndpoints(at string) {
+func (t *tracer) explainNoEndpoints(ctx context.Context, at string) {
 	r := t.report
 	if t.cat == nil || t.cat.svc == nil {
 		r.because(codeNoEndpoints, fmt.Sprintf("%s has no endpoint that can be used, so %s.", r.subject(), at), t.slicesCommand())
@@ -154,7 +154,7 @@ func (t *tracer) explainNoEndpoints(at string) {
 		var why []string
 		const few = 5
 		for _, e := range eps[:min(len(eps), few)] {
-			why = append(why, t.describeEndpoint(e))
+			why = append(why, t.describeEndpoint(ctx, e))
 		}
 		if more := len(eps) - few; more > 0 {
 			why = append(why, fmt.Sprintf("%d more alike", more))
@@ -252,7 +252,7 @@ func (t *tracer) endpoints() []sliceEndpoint {
 
 // describeEndpoint says what the slice says of an endpoint, and the pod, where it is
 // known.
-func (t *tracer) describeEndpoint(e sliceEndpoint) string {
+func (t *tracer) describeEndpoint(ctx context.Context, e sliceEndpoint) string {
 	text := strings.Join(e.Addresses[:min(len(e.Addresses), 1)], "")
 	ref := e.TargetRef
 	if ref != nil && ref.Kind == "Pod" {
@@ -267,7 +267,7 @@ func (t *tracer) describeEndpoint(e sliceEndpoint) string {
 		is = append(is, "terminating")
 	}
 	if ref != nil && ref.Kind == "Pod" {
-		if why := t.whyPod(ref.Namespace, ref.Name); why != "" {
+		if why := t.whyPod(ctx, ref.Namespace, ref.Name); why != "" {
 			is = append(is, why)
 		}
 	}
@@ -275,8 +275,8 @@ func (t *tracer) describeEndpoint(e sliceEndpoint) string {
 }
 
 // whyPod says why a pod is not ready; empty: it is not known.
-func (t *tracer) whyPod(namespace, name string) string {
-	pods, err := t.cat.store.podsNamed(context.Background(), namespace, name)
+func (t *tracer) whyPod(ctx context.Context, namespace, name string) string {
+	pods, err := t.cat.store.podsNamed(ctx, namespace, name)
 	if err != nil || len(pods) != 1 {
 		return ""
 	}

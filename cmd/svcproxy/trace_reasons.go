@@ -97,7 +97,7 @@ func (t *tracer) explain(ctx context.Context) error {
 		return err
 	}
 	for i := range r.Ends {
-		t.explainEnd(&r.Ends[i])
+		t.explainEnd(ctx, &r.Ends[i])
 	}
 	t.explainUnreadable()
 	t.explainUntouched()
@@ -199,7 +199,7 @@ func sourceReason(s *rules.Step) string {
 func placeOf(s *rules.Step) string { return fmt.Sprintf("%s %s rule %d", s.Table, s.Chain, s.Number) }
 
 // explainEnd says why the rules let a packet not through.
-func (t *tracer) explainEnd(e *rules.End) {
+func (t *tracer) explainEnd(ctx context.Context, e *rules.End) {
 	r := t.report
 	switch {
 	case e.Arrives() || e.Verdict == rules.UnknownVerdict:
@@ -216,7 +216,7 @@ func (t *tracer) explainEnd(e *rules.End) {
 		r.because(codeForeignDrop, fmt.Sprintf("%s, which is not of the service proxy, %s it: -A %s %s.", at, verb(e.Verdict), e.By.Chain, e.By.Text),
 			t.listCommand(layer, e.By.Table, e.By.Chain))
 	case e.By != nil && !t.settled:
-		t.explainRefusal(e)
+		t.explainRefusal(ctx, e)
 	}
 }
 
@@ -260,13 +260,13 @@ func (t *tracer) listCommand(layer string, table rules.TableName, chain string) 
 
 // explainRefusal says why a rule of the service proxy refuses the packet, which its
 // comment says: kube-proxy's are the same.
-func (t *tracer) explainRefusal(e *rules.End) {
+func (t *tracer) explainRefusal(ctx context.Context, e *rules.End) {
 	r, comment := t.report, e.By.Rule.Comment
 	about := func(text string) bool { return strings.Contains(comment, text) }
 	at := fmt.Sprintf("%s %s it", placeOf(e.By), verb(e.Verdict))
 	switch {
 	case about("has no endpoints"):
-		t.explainNoEndpoints(at)
+		t.explainNoEndpoints(ctx, at)
 	case about("has no local endpoints"):
 		t.explainNoLocal(at)
 	case about("traffic not accepted by"), about("has no source range of this family"):
