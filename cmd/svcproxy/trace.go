@@ -217,7 +217,19 @@ func (t *tracer) depart(ctx context.Context) error {
 		from.Name = t.node.Name
 	}
 	from.Addr, from.In = addr, t.in
+	t.remarkNodeUnknown()
 	return nil
+}
+
+// remarkNodeUnknown: without an address of the node no packet is for it, and no rule
+// asks for its packets by their source.
+func (t *tracer) remarkNodeUnknown() {
+	r := t.report
+	f := rules.FamilyOf(r.To.Addr.Addr())
+	if slices.ContainsFunc(t.nodeIPs, func(a netip.Addr) bool { return rules.FamilyOf(a) == f }) || r.To.Role != "" && !r.From.Addr.IsUnspecified() {
+		return
+	}
+	r.Remarks = append(r.Remarks, "No address of the node is known here, so neither node ports are found nor rules that ask for packets from the node: give --node-ip.")
 }
 
 // podAddress returns the address of the pod that --from names. A pod on the host's

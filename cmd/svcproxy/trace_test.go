@@ -383,3 +383,29 @@ func TestTraceTellsWhatIsWrongWithTheService(t *testing.T) {
 		t.Errorf("%q, %v: %s", r.Remarks, codes(r), r.Sentence)
 	}
 }
+
+// A node port is not found in saved rules without the node's address, which is said.
+func TestTraceOfASaveOfAnUnknownNode(t *testing.T) {
+	objects := append(slices.Clone(shop), "--dry-run")
+	status, dump, stderr := cli(objects...)
+	if status != 0 {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	save := filepath.Join(t.TempDir(), "save")
+	write(t, save, []byte(dump))
+	for _, c := range []struct {
+		args    []string
+		role    string
+		unknown bool
+	}{
+		{[]string{"--to=10.250.0.2:30443", "--from=198.51.100.9"}, "", true},
+		{[]string{"--to=10.250.0.2:30443", "--from=198.51.100.9", "--node-ip=10.250.0.2"}, roleNodePort, false},
+		{[]string{"--to=10.96.0.10:80", "--from=198.51.100.9"}, roleClusterIP, false},
+		{[]string{"--to=10.96.0.10:80"}, roleClusterIP, true},
+	} {
+		r := traced(t, "", append([]string{"--rules", save}, c.args...)...)
+		if unknown := strings.Contains(strings.Join(r.Remarks, " "), "give --node-ip"); unknown != c.unknown || r.To.Role != c.role {
+			t.Errorf("%v: %q, %q: %s", c.args, r.To.Role, r.Remarks, r.Sentence)
+		}
+	}
+}
