@@ -139,7 +139,7 @@ func (t *tracer) aimByRules() error {
 	if t.to.addr.IsValid() {
 		found = portalsAt(t.layers, t.to.addr)
 	} else if found = portalsOf(t.layers, &t.to); len(found) == 0 {
-		return unknownService(&t.to, portalNames(t.layers), "the rules")
+		return t.notInRules()
 	} else if err := t.oneService(found); err != nil {
 		return err
 	}
@@ -150,6 +150,15 @@ func (t *tracer) aimByRules() error {
 	to.Addr, to.Role, to.Service, to.Port = netip.AddrPortFrom(p.addr, p.port), p.role, p.service(), p.portName()
 	t.report.Protocol = p.protocol
 	return nil
+}
+
+// notInRules is the error of a name that no rule has.
+func (t *tracer) notInRules() error {
+	names := portalNames(t.layers)
+	if len(names) == 0 {
+		return fmt.Errorf("no rule leads to any Service, so none is known by its name: does a service proxy run there, in iptables mode? With -f or --kubeconfig trace knows Services without their rules; --to also takes IP:PORT")
+	}
+	return unknownService(&t.to, names, "the rules")
 }
 
 // oneService: a name without a namespace may be that of several.
