@@ -374,3 +374,25 @@ func TestDiffDocumentHasEveryField(t *testing.T) {
 	}
 	check(reflect.TypeFor[diffReport]())
 }
+
+// Of the Services asked for, those are counted that a family has.
+func TestDiffCountsTheServicesAskedFor(t *testing.T) {
+	flags := []string{"-f", "testdata/trace/shop.yaml", "--hostname-override=here", "--cluster-cidr=10.21.0.0/16"}
+	args := slices.Clone(flags)
+	for _, family := range []string{"ipv4", "ipv6"} {
+		status, dump, stderr := cli(append([]string{"--dry-run", "--ip-family=" + family}, flags...)...)
+		if status != 0 {
+			t.Fatalf("status %d: %s", status, stderr)
+		}
+		save := filepath.Join(t.TempDir(), "save")
+		write(t, save, []byte(dump))
+		args = append(args, "--rules", save)
+	}
+	status, report := diffJSON(t, append(args, "shop/cart")...)
+	if status != 0 || len(report.Families) != 2 || *report.Families[0].Fates != (fateCount{1, 1}) || *report.Families[1].Fates != (fateCount{}) {
+		t.Errorf("status %d: %+v", status, report.Families)
+	}
+	if _, text, _ := runDiff(t, append(args, "shop/cart")...); !strings.Contains(text, "IPv6") || !strings.Contains(text, "as wanted; there is no Service to send packets to\n") {
+		t.Error(text)
+	}
+}

@@ -174,7 +174,7 @@ func (m *reportMaker) report(args []string) (*diffReport, error) {
 	for i := range out.Families {
 		f := &out.Families[i]
 		if asked != nil {
-			f.narrow(asked)
+			f.narrow(asked, m.compared(f.Family, asked))
 		}
 		f.Result = resultSame
 		if len(f.Services) > 0 || len(f.Unreadable) > 0 || f.Leftover != nil && !m.opts.fates {
@@ -184,16 +184,29 @@ func (m *reportMaker) report(args []string) (*diffReport, error) {
 	return out, nil
 }
 
-// narrow leaves out all Services but those asked for.
-func (f *familyDiff) narrow(asked []string) {
+// compared counts those of the Services asked for that a family has.
+func (m *reportMaker) compared(family string, asked []string) int {
+	among := &rules.Snapshot{Services: slices.DeleteFunc(slices.Clone(m.snap.Services), func(s *rules.Service) bool {
+		return !slices.Contains(asked, s.Namespace+"/"+s.Name)
+	})}
+	for _, f := range rules.Families() {
+		if f.String() == family {
+			return rules.CountServices(among, f)
+		}
+	}
+	return 0
+}
+
+// narrow leaves out all Services but those asked for, of which some are compared.
+func (f *familyDiff) narrow(asked []string, compared int) {
 	f.Services = slices.DeleteFunc(f.Services, func(s serviceDiff) bool { return !slices.Contains(asked, s.Service) })
 	f.Chains = countChains(f.Services)
 	if f.Fates == nil {
 		return
 	}
-	f.Fates = &fateCount{len(asked), len(asked)}
+	f.Fates = &fateCount{compared, compared}
 	for i := range f.Services {
-		if len(f.Services[i].Packets) > 0 {
+		if s := &f.Services[i]; s.Wanted && len(s.Packets) > 0 {
 			f.Fates.Same--
 		}
 	}

@@ -186,8 +186,11 @@ func (f *familyDiff) findings(compared string) []string {
 	case f.Result == resultSame && compared == comparedRules:
 		out = append(out, "as wanted")
 	}
-	if f.Fates == nil {
+	switch {
+	case f.Fates == nil:
 		return append(out, "what becomes of packets cannot be told")
+	case f.Fates.Services == 0:
+		return append(out, "there is no Service to send packets to")
 	}
 	if other := f.Fates.Services - f.Fates.Same; other > 0 {
 		return append(out, fmt.Sprintf("packets to %d of %s fare otherwise", other, count(f.Fates.Services, "Service")))
