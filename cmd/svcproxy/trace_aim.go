@@ -205,7 +205,7 @@ func (t *tracer) bareAddress(found []portal) error {
 		to.Service = found[0].service()
 	}
 	if t.to.number() == 0 {
-		return fmt.Errorf("--to %s: say which port, as in --to %s:80%s", cmp.Or(t.to.String(), addr.String()), cmp.Or(t.to.String(), addr.String()), portsFound(found, addr))
+		return t.noPort(found, addr)
 	}
 	for _, p := range found {
 		if p.addr == addr && p.id != "" {
@@ -215,6 +215,19 @@ func (t *tracer) bareAddress(found []portal) error {
 	to.Addr = netip.AddrPortFrom(addr, t.to.number())
 	t.report.Protocol = cmp.Or(t.protocol, rules.TCP)
 	return nil
+}
+
+// noPort is the error of an address that has no port, or several.
+func (t *tracer) noPort(found []portal, addr netip.Addr) error {
+	port := uint16(80)
+	if i := slices.IndexFunc(found, func(p portal) bool { return p.addr == addr }); i >= 0 {
+		port = found[i].port
+	}
+	what, example := addr.String(), netip.AddrPortFrom(addr, port).String()
+	if name := t.to.String(); name != "" {
+		what, example = name, fmt.Sprintf("%s:%d", name, port)
+	}
+	return fmt.Errorf("--to %s: say which port, as in --to %s%s", what, example, portsFound(found, addr))
 }
 
 // portsFound lists the ports that rules have for an address.

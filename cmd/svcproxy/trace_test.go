@@ -409,3 +409,20 @@ func TestTraceOfASaveOfAnUnknownNode(t *testing.T) {
 		}
 	}
 }
+
+// What is proposed as --to is taken, and names a port that is there.
+func TestTraceProposesAPort(t *testing.T) {
+	save := filepath.Join(t.TempDir(), "save")
+	write(t, save, []byte("*nat\n:KUBE-SERVICES - [0:0]\n"+
+		"-A KUBE-SERVICES -d fd00:96::10/128 -p udp -m comment --comment \"shop/dns:dns cluster IP\" -m udp --dport 53 -j KUBE-SVC-A\n"+
+		"-A KUBE-SERVICES -d fd00:96::10/128 -p tcp -m comment --comment \"shop/dns:dns-tcp cluster IP\" -m tcp --dport 53 -j KUBE-SVC-B\nCOMMIT\n"))
+	for to, want := range map[string]string{
+		"fd00:96::77": "--to fd00:96::77: say which port, as in --to [fd00:96::77]:80\n",
+		"fd00:96::10": "--to fd00:96::10: say which port, as in --to [fd00:96::10]:53; it has 53/udp, 53/tcp\n",
+		"shop/dns":    "--to shop/dns: say which port, as in --to shop/dns:53; it has 53/udp, 53/tcp\n",
+	} {
+		if status, _, stderr := cli("trace", "--rules", save, "--to", to); status != 1 || !strings.HasSuffix(stderr, want) {
+			t.Errorf("status %d: %s, want %s", status, stderr, want)
+		}
+	}
+}
