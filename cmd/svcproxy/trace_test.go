@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"svcproxy/pkg/kernel"
 	"svcproxy/pkg/rules"
 )
 
@@ -423,6 +424,29 @@ func TestTraceProposesAPort(t *testing.T) {
 	} {
 		if status, _, stderr := cli("trace", "--rules", save, "--to", to); status != 1 || !strings.HasSuffix(stderr, want) {
 			t.Errorf("status %d: %s, want %s", status, stderr, want)
+		}
+	}
+}
+
+// A flow to an endpoint that terminates and still serves is in order; one to nobody's
+// address is stale, over SCTP as well.
+func TestTraceOfFlowsThatGoOn(t *testing.T) {
+	vip, ready := netip.MustParseAddrPort("10.96.0.1:53"), netip.MustParseAddrPort("10.21.1.5:53")
+	draining, gone := netip.MustParseAddrPort("10.21.1.6:53"), netip.MustParseAddrPort("10.21.1.7:53")
+	client := netip.MustParseAddrPort("10.21.2.9:4711")
+	for _, c := range []struct {
+		protocol rules.Protocol
+		server   netip.AddrPort
+		stale    bool
+	}{{rules.UDP, ready, false}, {rules.UDP, draining, false}, {rules.UDP, gone, true}, {rules.SCTP, gone, true}, {rules.TCP, gone, false}} {
+		svc := &rules.Service{Namespace: "shop", Name: "dns", ClusterIPs: []netip.Addr{vip.Addr()}, Ports: []rules.ServicePort{{
+			Protocol: c.protocol, Port: 53, Endpoints: []rules.Endpoint{{Addr: ready, Ready: true, Serving: true}, {Addr: draining, Serving: true, Terminating: true}},
+		}}}
+		r := &traceReport{Protocol: c.protocol, To: traceTarget{Addr: vip}, Wire: &wireSection{Connections: []kernel.Connection{{Src: client, Dst: vip, Server: c.server, Client: client}}}}
+		r.Ends = []rules.End{{Fate: rules.Fate{Verdict: rules.Accept, Dst: ready, Probability: 1}}}
+		(&tracer{options: configured(t), snap: &rules.Snapshot{Services: []*rules.Service{svc}}, report: r}).explainStale()
+		if stale := slices.Contains(codes(r), string(kernel.StaleConntrack)); stale != c.stale {
+			t.Errorf("%s to %s: stale: %v", c.protocol, c.server, stale)
 		}
 	}
 }

@@ -170,12 +170,13 @@ func (r *traceReport) leadsTo(server netip.AddrPort) bool {
 	return slices.ContainsFunc(r.Ends, func(e rules.End) bool { return e.Arrives() && e.Dst == server })
 }
 
-// explainStale names flows over UDP that lead elsewhere than new ones do. A client
-// that sends from the same port again goes on with its flow; one of TCP does not.
+// explainStale names flows that lead elsewhere than new ones do, but for those to an
+// endpoint that still serves what it has. A client that sends from the same port again
+// goes on with its flow; one of TCP does not.
 func (t *tracer) explainStale() {
 	r := t.report
 	for _, c := range r.Wire.Connections {
-		if r.Protocol != rules.UDP || r.leadsTo(c.Server) {
+		if r.Protocol == rules.TCP || r.leadsTo(c.Server) || t.serves(&c) {
 			continue
 		}
 		where := "lead to " + c.Server.String() + ", where new ones do not go"
@@ -183,8 +184,18 @@ func (t *tracer) explainStale() {
 			where = "are not rewritten, as there were no rules when they began"
 		}
 		r.because(string(kernel.StaleConntrack), fmt.Sprintf("packets from %s %s: conntrack keeps the flow as long as they come, and %d seconds more.", c.Src, where, c.Seconds),
-			fmt.Sprintf("conntrack -L -p udp --orig-src %s --orig-dst %s", c.Src.Addr(), c.Dst.Addr()),
-			fmt.Sprintf("conntrack -D -p udp --orig-src %s --orig-dst %s --orig-port-src %d, which ends it", c.Src.Addr(), c.Dst.Addr(), c.Src.Port()))
+			fmt.Sprintf("conntrack -L -p %s --orig-src %s --orig-dst %s", r.Protocol, c.Src.Addr(), c.Dst.Addr()),
+			fmt.Sprintf("conntrack -D -p %s --orig-src %s --orig-dst %s --orig-port-src %d, which ends it", r.Protocol, c.Src.Addr(), c.Dst.Addr(), c.Src.Port()))
 		r.but = true
 	}
+}
+
+// serves reports whether objects say that a connection leads to an endpoint which
+// answers, though it may get no new ones: it terminates, or hints leave it to others.
+func (t *tracer) serves(c *kernel.Connection) bool {
+	if t.snap == nil {
+		return false
+	}
+	served := rules.NewFrontends(t.snap, t.options.config(rules.FamilyOf(c.Dst.Addr())))
+	return served.Serves(rules.Flow{Protocol: t.report.Protocol, Dst: c.Dst, From: c.Server, Local: t.here(c.Dst.Addr())})
 }
