@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,11 @@ type inspector struct {
 // the rules are, with the values that svcproxy runs with.
 var shownFlags = []string{"filename", "config", "kubeconfig", "hostname-override", "ip-family", "iptables-backend", "cluster-cidr"}
 
+// nodeNameVariable has the name of the Node in svcproxy's pod (manifests/svcproxy). A
+// command that somebody runs there knows nothing of svcproxy's flags, and the name of
+// the host may be another one.
+const nodeNameVariable = "NODE_NAME"
+
 // command returns the inspector as a command line, which the caller adds its own
 // flags to. "-f -" reads from stdin.
 func (i inspector) command(stdin io.Reader) *cobra.Command {
@@ -32,6 +38,9 @@ func (i inspector) command(stdin io.Reader) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.hostnameOverride == "" {
+				o.hostnameOverride = os.Getenv(nodeNameVariable)
+			}
 			if err := o.complete(); err != nil {
 				return err
 			}

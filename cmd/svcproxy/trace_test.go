@@ -450,3 +450,17 @@ func TestTraceOfFlowsThatGoOn(t *testing.T) {
 		}
 	}
 }
+
+// In svcproxy's pod the Node's name is known without a flag.
+func TestTheNodesNameIsThatOfThePod(t *testing.T) {
+	t.Setenv("NODE_NAME", "there")
+	for flag, want := range map[string]string{"": "there", "--hostname-override=here": "here"} {
+		args := []string{"-f", "testdata/trace/shop.yaml", "--to", "shop/cart:http"}
+		if flag != "" {
+			args = append(args, flag)
+		}
+		if r := traced(t, "", args...); r.From.Name != want {
+			t.Errorf("%q: the node is %q, want %q", flag, r.From.Name, want)
+		}
+	}
+}
