@@ -184,17 +184,38 @@ func (c *clusterObjects) snapshot(ctx context.Context, svc *corev1.Service) (*ru
 	if svc == nil {
 		return c.options.snapshot(ctx)
 	}
-	text, err := c.about(ctx, svc)
+	nodes, err := c.ownNode(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := c.about(ctx, svc, nodes)
 	if err != nil {
 		return nil, nil, err
 	}
 	from := *c.options
 	from.files, from.stdin = []string{"-"}, bytes.NewReader(text)
-	return from.snapshot(ctx)
+	snap, problems, err := from.snapshot(ctx)
+	if len(nodes) == 0 {
+		problems = append(problems, watch.Problem{Object: nodeObject, Field: "metadata.name", Value: c.options.settings.nodeName,
+			Reason: "there is none in the cluster, so no endpoint is known to be on this node; give --hostname-override"})
+	}
+	return snap, problems, err
+}
+
+// nodeObject is the object of a problem with the Node.
+const nodeObject = "Node"
+
+// ownNode returns the Node of this node, or nothing.
+func (c *clusterObjects) ownNode(ctx context.Context) ([]corev1.Node, error) {
+	nodes, err := c.api.CoreV1().Nodes().List(ctx, named(c.options.settings.nodeName))
+	if err != nil {
+		return nil, fmt.Errorf("look for Node %s: %w", c.options.settings.nodeName, err)
+	}
+	return nodes.Items, nil
 }
 
 // about is a List of all that the rules for a Service depend on.
-func (c *clusterObjects) about(ctx context.Context, svc *corev1.Service) ([]byte, error) {
+func (c *clusterObjects) about(ctx context.Context, svc *corev1.Service, nodes []corev1.Node) ([]byte, error) {
 	var items []any
 	add := func(apiVersion, kind string, meta *metav1.TypeMeta, object any) {
 		meta.APIVersion, meta.Kind = apiVersion, kind
@@ -208,12 +229,8 @@ func (c *clusterObjects) about(ctx context.Context, svc *corev1.Service) ([]byte
 	for i := range eps {
 		add("discovery.k8s.io/v1", "EndpointSlice", &eps[i].TypeMeta, &eps[i])
 	}
-	nodes, err := c.api.CoreV1().Nodes().List(ctx, named(c.options.settings.nodeName))
-	if err != nil {
-		return nil, fmt.Errorf("look for Node %s: %w", c.options.settings.nodeName, err)
-	}
-	for i := range nodes.Items {
-		add("v1", "Node", &nodes.Items[i].TypeMeta, &nodes.Items[i])
+	for i := range nodes {
+		add("v1", "Node", &nodes[i].TypeMeta, &nodes[i])
 	}
 	// Without the right to list them, or in an old cluster, rules do without them too.
 	if cidrs, err := c.api.NetworkingV1().ServiceCIDRs().List(ctx, metav1.ListOptions{ResourceVersion: "0"}); err == nil {

@@ -69,6 +69,10 @@ func TestTraceWithACluster(t *testing.T) {
 			t.Errorf("%v: by the cluster %v: %s\nby files %v: %s", args, codes(byCluster), byCluster.Sentence, codes(byFiles), byFiles.Sentence)
 		}
 	}
+	nobody := traced(t, "", "--kubeconfig", kubeconfig, "--hostname-override=nobody", "--to=shop/cart:http", "--rules=objects")
+	if want := "Node metadata.name: nobody: there is none in the cluster"; len(nobody.Remarks) == 0 || !strings.HasPrefix(nobody.Remarks[len(nobody.Remarks)-1], want) {
+		t.Errorf("%q, want %s", nobody.Remarks, want)
+	}
 	var stdout, stderr bytes.Buffer
 	status := run(context.Background(), slices.Concat([]string{"trace"}, cluster, []string{"--to", "shop/chekout"}), strings.NewReader(""), &stdout, &stderr)
 	if want := "there is no Service shop/chekout in the cluster; is it shop/checkout?"; status != 1 || !strings.Contains(stderr.String(), want) {

@@ -33,9 +33,10 @@ func (t *tracer) explainByObjects() error {
 	return t.explainDrift()
 }
 
-// remarkProblems tells what of the Service and its slices cannot be used as it is.
+// remarkProblems tells what of the Service and its slices cannot be used as it is, and
+// what is wrong with the Node.
 func (t *tracer) remarkProblems() {
-	about := []string{t.cat.svc.Namespace + "/" + t.cat.svc.Name}
+	about := []string{nodeObject, t.cat.svc.Namespace + "/" + t.cat.svc.Name}
 	for i := range t.cat.slices {
 		about = append(about, t.cat.slices[i].Namespace+"/"+t.cat.slices[i].Name)
 	}
