@@ -39,6 +39,9 @@ type fileObjects struct {
 	services []corev1.Service
 	slices   []discoveryv1.EndpointSlice
 	pods     []corev1.Pod
+
+	snap     *rules.Snapshot // nil: not made yet; standard input can be read once
+	problems []watch.Problem
 }
 
 func (o *options) fileCatalogue() (*catalogue, error) {
@@ -114,7 +117,11 @@ func (f *fileObjects) podsNamed(_ context.Context, namespace, name string) ([]co
 }
 
 func (f *fileObjects) snapshot(ctx context.Context, _ *corev1.Service) (*rules.Snapshot, []watch.Problem, error) {
-	return f.options.snapshot(ctx)
+	var err error
+	if f.snap == nil {
+		f.snap, f.problems, err = f.options.snapshot(ctx)
+	}
+	return f.snap, f.problems, err
 }
 
 // clusterObjects are the objects of an API server. They are listed by name, which is

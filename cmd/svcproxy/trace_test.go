@@ -464,3 +464,13 @@ func TestTheNodesNameIsThatOfThePod(t *testing.T) {
 		}
 	}
 }
+
+// Objects from standard input are as good as those in files.
+func TestTraceReadsObjectsFromStdin(t *testing.T) {
+	args := []string{"--hostname-override=here", "--cluster-cidr=10.21.0.0/16", "--to", "shop/cart:http"}
+	want := traced(t, "", append([]string{"-f", "testdata/trace/shop.yaml"}, args...)...)
+	got := traced(t, string(shopList(t)), append([]string{"-f", "-"}, args...)...)
+	if got.Sentence != want.Sentence || len(got.Passages) != len(want.Passages) {
+		t.Errorf("%s, want %s", got.Sentence, want.Sentence)
+	}
+}
