@@ -20,7 +20,7 @@ func writeTraceText(w io.Writer, r *traceReport) error {
 		t.section("Behind the rules", r.Wire.lines())
 	}
 	t.reasons()
-	t.section("Also", r.Remarks)
+	t.remarks()
 	t.conclusion()
 	if _, err := io.WriteString(w, t.out.String()); err != nil {
 		return fmt.Errorf("print the trace: %w", err)
@@ -273,6 +273,21 @@ func (t *traceText) section(title string, lines []string) {
 	for _, line := range lines {
 		t.linef("  %s", line)
 	}
+}
+
+// remarks writes what else is worth knowing.
+func (t *traceText) remarks() {
+	var lines []string
+	for _, r := range t.report.Remarks {
+		const further = "  " // of lines of the same remark
+		for i, line := range wrap(r, t.lineWidth()-2*len(further)) {
+			if i > 0 {
+				line = further + line
+			}
+			lines = append(lines, line)
+		}
+	}
+	t.section("Also", lines)
 }
 
 func (t *traceText) conclusion() {
