@@ -65,15 +65,26 @@ func (o *options) addressed(src proxy.Source) proxy.Source {
 	return addressedSource{src, o.settings.nodeAddress}
 }
 
+// objectsPatience is how long a command waits for all objects of a cluster.
+const objectsPatience = time.Minute
+
 // snapshot returns the state of now and ends the source.
 func (o *options) snapshot(ctx context.Context) (*rules.Snapshot, []watch.Problem, error) {
+	return o.snapshotWithin(ctx, objectsPatience)
+}
+
+func (o *options) snapshotWithin(ctx context.Context, patience time.Duration) (*rules.Snapshot, []watch.Problem, error) {
 	src, err := o.source(nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("read the objects: not all are there after %v: see that the API server can be reached, or give objects by -f", patience))
 	defer cancel()
-	if err := begin(ctx, src); err != nil {
+	err = begin(ctx, src)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, nil, context.Cause(ctx)
+	case err != nil:
 		return nil, nil, err
 	}
 	snap, problems := src.Snapshot()

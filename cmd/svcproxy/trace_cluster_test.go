@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -77,5 +80,15 @@ func TestTraceWithACluster(t *testing.T) {
 	status := run(context.Background(), slices.Concat([]string{"trace"}, cluster, []string{"--to", "shop/chekout"}), strings.NewReader(""), &stdout, &stderr)
 	if want := "there is no Service shop/chekout in the cluster; is it shop/checkout?"; status != 1 || !strings.Contains(stderr.String(), want) {
 		t.Errorf("status %d: %s, want %s", status, &stderr, want)
+	}
+}
+
+// A command does not wait for ever for an API server that does not answer.
+func TestObjectsAreNotWaitedForForever(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(func() { silent.CloseClientConnections(); silent.Close() })
+	_, _, err := configured(t, "--master="+silent.URL).snapshotWithin(t.Context(), 50*time.Millisecond)
+	if err == nil || err.Error() != "read the objects: not all are there after 50ms: see that the API server can be reached, or give objects by -f" {
+		t.Error(err)
 	}
 }
