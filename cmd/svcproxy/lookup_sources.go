@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -21,17 +22,34 @@ import (
 	"svcproxy/pkg/watch"
 )
 
-// catalogue returns the objects that the flags name; nil: they name none. to says
-// which Services come into question.
+// catalogue returns the objects that the flags name, or those of the cluster whose pod
+// this is; nil: there are none. to says which Services come into question.
 func (o *options) catalogue(ctx context.Context, to *traceTo) (*catalogue, error) {
 	switch {
 	case len(o.files) > 0:
 		return o.fileCatalogue()
-	case o.master != "" || o.settings.ClientConnection.Kubeconfig != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != "":
+	case o.master != "" || o.settings.ClientConnection.Kubeconfig != "":
 		return o.clusterCatalogue(ctx, to)
+	case os.Getenv("KUBERNETES_SERVICE_HOST") != "":
+		ctx, cancel := context.WithTimeout(ctx, podPatience)
+		defer cancel()
+		c, err := o.clusterCatalogue(ctx, to)
+		if err != nil {
+			return nil, noClusterError{err}
+		}
+		return c, nil
 	}
 	return nil, nil
 }
+
+// podPatience is how long the API server may take where nobody asked for it. In a pod it
+// is asked by its cluster IP, which may be what does not work.
+const podPatience = 5 * time.Second
+
+// noClusterError is the failure of a cluster that was not asked for.
+type noClusterError struct{ error }
+
+func (e noClusterError) Unwrap() error { return e.error }
 
 // fileObjects are the objects in files.
 type fileObjects struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -131,7 +132,11 @@ func (t *traceFlags) tracer(ctx context.Context, o *options, stderr io.Writer) (
 		}
 	}
 	var err error
-	if tr.cat, err = o.catalogue(ctx, &tr.to); err != nil {
+	var without noClusterError
+	switch tr.cat, err = o.catalogue(ctx, &tr.to); {
+	case errors.As(err, &without) && ctx.Err() == nil:
+		tr.report.Remarks = append(tr.report.Remarks, fmt.Sprintf("The cluster does not answer (%v), so only what the rules say is known; --kubeconfig says how else it can be asked.", without))
+	case err != nil:
 		return nil, err
 	}
 	if tr.source, err = newRuleSource(t.rules, o, tr.cat, stderr); err != nil {

@@ -92,3 +92,14 @@ func TestObjectsAreNotWaitedForForever(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// In a pod the API server is asked by a cluster IP. Where that does not work trace goes
+// by the rules alone.
+func TestTraceInAPodWithoutItsCluster(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "1")
+	r := traced(t, "", "--rules", "testdata/trace/foreign.save", "--to", "shop/cart", "--from", "10.21.1.99", "--in", "cni0")
+	if r.To.Service != "shop/cart" || len(r.Ends) != 3 || !strings.HasPrefix(strings.Join(r.Remarks, " "), "The cluster does not answer (") {
+		t.Errorf("%+v, %q: %s", r.To, r.Remarks, r.Sentence)
+	}
+}
