@@ -252,7 +252,7 @@ func TestDiffOfBadInput(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"--rules", save, "ns-test/nginx-servcie"}, `no Service "ns-test/nginx-servcie": it is neither among the objects nor in the rules; is it ns-test/nginx-service?`},
+		{[]string{"--rules", save, "ns-test/nginx-servcie"}, `no Service "ns-test/nginx-servcie": it is neither among the objects that rules are made for nor in the rules; is it ns-test/nginx-service?`},
 		{[]string{"--rules", save, "database"}, "'svcproxy diff' without a name compares all"},
 		{[]string{"--rules", half}, half + ": parse rules: table nat has no end (COMMIT); give what iptables-save or ip6tables-save prints"},
 		{[]string{"--rules", nothing}, nothing + `: parse rules: line 1: "hello" stands outside a table`},

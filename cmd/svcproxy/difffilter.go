@@ -56,7 +56,7 @@ func findService(arg string, known []string) (string, error) {
 	}
 	switch len(same) {
 	case 0:
-		return "", fmt.Errorf("no Service %q: it is neither among the objects nor in the rules%s", arg, suggest(arg, known))
+		return "", fmt.Errorf("no Service %q: it is neither among the objects that rules are made for nor in the rules%s", arg, suggest(arg, known))
 	case 1:
 		return same[0], nil
 	}
