@@ -380,13 +380,7 @@ func TestDiffCountsTheServicesAskedFor(t *testing.T) {
 	flags := []string{"-f", "testdata/trace/shop.yaml", "--hostname-override=here", "--cluster-cidr=10.21.0.0/16"}
 	args := slices.Clone(flags)
 	for _, family := range []string{"ipv4", "ipv6"} {
-		status, dump, stderr := cli(append([]string{"--dry-run", "--ip-family=" + family}, flags...)...)
-		if status != 0 {
-			t.Fatalf("status %d: %s", status, stderr)
-		}
-		save := filepath.Join(t.TempDir(), "save")
-		write(t, save, []byte(dump))
-		args = append(args, "--rules", save)
+		args = append(args, "--rules", dryRunSave(t, append([]string{"--ip-family=" + family}, flags...)...))
 	}
 	status, report := diffJSON(t, append(args, "shop/cart")...)
 	if status != 0 || len(report.Families) != 2 || *report.Families[0].Fates != (fateCount{1, 1}) || *report.Families[1].Fates != (fateCount{}) {

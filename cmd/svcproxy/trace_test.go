@@ -158,16 +158,23 @@ func TestTraceUsage(t *testing.T) {
 	}
 }
 
-// Rules that are as the objects ask for are told as those that svcproxy would write,
-// wherever the packet comes from: no difference between the two is made up.
-func TestTraceOfRulesAsWanted(t *testing.T) {
-	objects := []string{"-f", "testdata/trace/shop.yaml", "--hostname-override=here", "--cluster-cidr=10.21.0.0/16"}
-	status, dump, stderr := cli(append([]string{"--dry-run", "--ip-family=ipv4"}, objects...)...)
+// dryRunSave returns a file with the rules that a dry run prints.
+func dryRunSave(t *testing.T, flags ...string) string {
+	t.Helper()
+	status, dump, stderr := cli(append([]string{"--dry-run"}, flags...)...)
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
 	save := filepath.Join(t.TempDir(), "save")
 	write(t, save, []byte(dump))
+	return save
+}
+
+// Rules that are as the objects ask for are told as those that svcproxy would write,
+// wherever the packet comes from: no difference between the two is made up.
+func TestTraceOfRulesAsWanted(t *testing.T) {
+	objects := []string{"-f", "testdata/trace/shop.yaml", "--hostname-override=here", "--cluster-cidr=10.21.0.0/16"}
+	save := dryRunSave(t, append([]string{"--ip-family=ipv4"}, objects...)...)
 	for _, args := range [][]string{
 		{"--to", "shop/cart:http"},
 		{"--to", "shop/cart:http", "--from", "pod/cart-a"},
@@ -387,13 +394,7 @@ func TestTraceTellsWhatIsWrongWithTheService(t *testing.T) {
 
 // A node port is not found in saved rules without the node's address, which is said.
 func TestTraceOfASaveOfAnUnknownNode(t *testing.T) {
-	objects := append(slices.Clone(shop), "--dry-run")
-	status, dump, stderr := cli(objects...)
-	if status != 0 {
-		t.Fatalf("status %d: %s", status, stderr)
-	}
-	save := filepath.Join(t.TempDir(), "save")
-	write(t, save, []byte(dump))
+	save := dryRunSave(t, shop...)
 	for _, c := range []struct {
 		args    []string
 		role    string
