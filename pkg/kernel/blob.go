@@ -139,6 +139,13 @@ func (b *blobs) infos() (blobState, error) {
 	return now, err
 }
 
+// has reports whether a table is there and may be read.
+func (b *blobs) has(name rules.TableName) bool {
+	now, err := b.infos()
+	i := slices.Index(rules.Tables(), name)
+	return err == nil && i >= 0 && now[i].info.numEntries > 0
+}
+
 // read is the whole state. The first one after a write of ours says what the
 // blobs are now.
 func (b *blobs) read() (blobState, error) {

@@ -136,14 +136,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- p.source.Run(ctx) }()
 
-	p.readAhead(ctx)
-	select {
-	case <-p.source.Changed():
-		p.forgetUnsure(ctx)
-	case err := <-failed:
-		return stopped(ctx, err)
-	case <-ctx.Done(): // the source may wait for what does not come, such as the end of its input
-		return nil
+	if err := p.getToKnow(ctx, failed); err != nil || ctx.Err() != nil {
+		return err
 	}
 	backoff := newBackoff(p.opts.SyncPeriod)
 	for {
@@ -219,11 +213,46 @@ func stopped(ctx context.Context, err error) error {
 	return fmt.Errorf("watch: %w", err)
 }
 
-// readAhead reads the kernel while the source gets to know the cluster. What
-// cannot be read is tried again, and said, by the first sync.
+// getToKnow waits until the source knows the cluster, and reads the kernel meanwhile.
+// What is the last to come is the kernel's rules, if they are many: until then the rules
+// are built that are wanted, so that the first sync finds them done.
+func (p *Proxy) getToKnow(ctx context.Context, failed <-chan error) error {
+	reading, cancel := context.WithCancel(ctx)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		p.readAhead(reading)
+	}()
+	defer func() {
+		cancel()
+		<-read
+	}()
+	select {
+	case <-p.source.Changed():
+		p.buildAhead()
+		<-read
+		p.forgetUnsure(ctx)
+		return nil
+	case err := <-failed:
+		return stopped(ctx, err)
+	case <-ctx.Done(): // the source may wait for what does not come, such as the end of its input
+		return nil
+	}
+}
+
+// readAhead reads the kernel. What cannot be read is tried again, and said, by the
+// first sync.
 func (p *Proxy) readAhead(ctx context.Context) {
 	for _, f := range p.families {
 		f.have, _ = f.kernel.Read(ctx, nil)
+	}
+}
+
+// buildAhead builds the rules for the state of now, which the builders keep.
+func (p *Proxy) buildAhead() {
+	snap, _ := p.source.Snapshot()
+	for _, f := range p.families {
+		f.builder.Build(snap)
 	}
 }
 
