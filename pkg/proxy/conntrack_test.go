@@ -194,6 +194,9 @@ func TestSyncsDoNotWaitForACleanUp(t *testing.T) {
 		c.set(svcs...)
 		next(t, applied, "a sync during the clean-up")
 	}
+	for range 2 { // there is room for the second one once the first is taken, after the last of these syncs
+		c.changed <- struct{}{}
+	}
 	table.open <- nil
 	next(t, table.began, "the second clean-up")
 	table.open <- nil
