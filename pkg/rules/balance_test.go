@@ -14,7 +14,7 @@ func TestManyEndpointsShareAlike(t *testing.T) {
 		longest int     // chain
 		met     float64 // rules, by a packet, on average
 	}{
-		{1, 1, 1}, {16, 16, 9}, {17, 16, 8}, {256, 30, 18}, {257, 24, 14}, {1000, 40, 20}, {5000, 40, 32},
+		{1, 1, 1}, {16, 16, 9}, {17, 16, 8}, {128, 18, 14}, {129, 16, 12}, {1000, 24, 18}, {5000, 40, 32},
 	} {
 		svc := clusterService(IPv4, "web", 1, endpointNumbers(test.n)...)
 		nat := Build(snapshot(svc), Config{Family: IPv4}).Table(Nat)
