@@ -25,9 +25,9 @@ import (
 
 const help = `drift measures how svcproxy heals its rules, in namespaces of its own.
 
-    drift [-svcproxy FILE] [-services 100,10000] [-backends nft,legacy] [-rounds 5] [-idle 30s]
+    drift [-svcproxy FILE] [-services 100,10000] [-backends nft,legacy] [-rounds 5] [-idle 1m]
 
-It needs root, iproute2 and iptables with both backends. The whole run takes about ten
+It needs root, iproute2 and iptables with both backends. The whole run takes about fifteen
 minutes. Figures of a machine that does other things meanwhile are not worth much.
 
 `
@@ -76,7 +76,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	services := fs.String("services", "100,10000", "`numbers` of Services with 2 endpoints each, at most 60000")
 	backends := fs.String("backends", "nft,legacy", "`names` of iptables' backends")
 	fs.IntVar(&o.rounds, "rounds", 5, "how often each thing is done; at most 9, since who insists is healed less often")
-	fs.DurationVar(&o.idle, "idle", 30*time.Second, "how long nothing is done while CPU time is counted; 0: leave that out")
+	fs.DurationVar(&o.idle, "idle", time.Minute, "how long nothing is done while CPU time is counted; 0: leave that out")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}

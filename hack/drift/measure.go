@@ -71,6 +71,10 @@ func measureNode(ctx context.Context, o *options, n *node, c *column, stderr io.
 	return n.cleanUp(ctx)
 }
 
+// settle is longer than --iptables-sync-period, after which what was written at the
+// start is read once more.
+const settle = 40 * time.Second
+
 // measureIdle counts the CPU time of svcproxy, and of what it runs, while nobody does
 // anything.
 func measureIdle(ctx context.Context, o *options, n *node, c *column) error {
@@ -81,6 +85,9 @@ func measureIdle(ctx context.Context, o *options, n *node, c *column) error {
 		return err
 	}
 	defer n.stop()
+	if err := wait.Sleep(ctx, settle); err != nil {
+		return err
+	}
 	before, err := n.proxy.CPU()
 	if err != nil {
 		return err

@@ -67,14 +67,12 @@ type tableState struct {
 	sum  uint64 // of the entries without their counters
 }
 
+// How long the blobs are left alone after they were read: so long at least, and so many
+// times as long as it took. While there is no sign of a change that bounds it to 1/400
+// of a core; where somebody runs iptables again and again they are read sooner.
 const (
-	// blobPeriod is the least time between two reads of the blobs.
-	blobPeriod = time.Second
-	// idlePauses is how many times as long as it takes to read the blobs they are
-	// left alone while there is no sign of a change: that bounds it to 1/150 of a core.
-	idlePauses = 150
-	// busyPauses is the same where somebody runs iptables again and again.
-	busyPauses = 10
+	idlePeriod, idlePauses = 1500 * time.Millisecond, 400
+	busyPeriod, busyPauses = time.Second, 10
 )
 
 func newBlobs(f rules.Family, lock *xtLock) *blobs {
@@ -122,11 +120,11 @@ func (b *blobs) interference() (Interference, error) {
 
 // due reports whether it is time to read the blobs.
 func (b *blobs) due() bool {
-	pauses := time.Duration(idlePauses)
+	pause := max(idlePeriod, idlePauses*b.cost)
 	if b.lock.runs() != b.runs {
-		pauses = busyPauses
+		pause = max(busyPeriod, busyPauses*b.cost)
 	}
-	return time.Since(b.looked) > max(blobPeriod, pauses*b.cost)
+	return time.Since(b.looked) > pause
 }
 
 // infos is the state as far as it can be had without reading the blobs, which
@@ -291,6 +289,7 @@ func (s *xtSocket) entries(info *tableInfo) (memory, entries []byte, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
+	_ = unix.Madvise(memory, unix.MADV_HUGEPAGE) // thousands of page faults less, where the kernel has such pages
 	ask := (*getEntries)(unsafe.Pointer(&memory[0]))
 	ask.name, ask.size = info.name, info.size
 	if err := s.get(xtGetEntries, unsafe.Pointer(ask), uintptr(len(memory))); err != nil {

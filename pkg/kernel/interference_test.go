@@ -17,7 +17,7 @@ import (
 // looked at and notifications may take.
 func look(t *testing.T, k *Tables) Interference {
 	t.Helper()
-	end := time.Now().Add(blobPeriod + 2*time.Second)
+	end := time.Now().Add(idlePeriod + 2*time.Second)
 	for {
 		got := ask(t, k)
 		if got.Seen || time.Now().After(end) {
