@@ -94,7 +94,7 @@ func TestUDPFlowsFollowChanges(t *testing.T) {
 	}
 	set(n.echo("local", serverPort))
 	answered("an endpoint again", "local", serverPort)
-	set("")
+	set("# nothing is left\n") // an empty file would be one that is about to be written
 	for _, c := range clients {
 		c.silent(t, "the Service is deleted")
 	}
