@@ -34,11 +34,11 @@ func (f *familySync) answerChecks(snap *rules.Snapshot) error {
 	if len(checks) == 0 {
 		return f.checks.sync(nil, nil)
 	}
-	own, err := ownAddresses()
+	addrs, err := rules.ListenAddresses(&f.config, &snap.Node, ownAddresses)
 	if err != nil {
 		return err
 	}
-	return f.checks.sync(checks, rules.ListenAddresses(&f.config, &snap.Node, own))
+	return f.checks.sync(checks, addrs)
 }
 
 // endChecks answers no health checks any more.

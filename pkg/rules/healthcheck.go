@@ -47,20 +47,24 @@ func localReady(svc *Service, node *Node, f Family) int {
 }
 
 // ListenAddresses returns the addresses on which what belongs to node ports
-// listens, of one family, sorted; an unspecified address stands for all. own are the
-// addresses of the node's interfaces: its Node names others too, and not all of these.
-func ListenAddresses(cfg *Config, node *Node, own []netip.Addr) []netip.Addr {
-	var out []netip.Addr
-	for _, r := range nodePortRanges(cfg, node) {
-		if r.Bits() == 0 {
-			return []netip.Addr{r.Addr()}
-		}
-		for _, a := range own {
-			if r.Contains(a) {
-				out = append(out, a)
-			}
-		}
+// listens, of one family, sorted; an unspecified address stands for all. own tells the
+// addresses of the node's interfaces, as its Node names others too and not all of these;
+// it is called only where not all are listened on, and its error is returned.
+func ListenAddresses(cfg *Config, node *Node, own func() ([]netip.Addr, error)) ([]netip.Addr, error) {
+	ranges := nodePortRanges(cfg, node)
+	switch {
+	case len(ranges) == 0:
+		return nil, nil
+	case ranges[0].Bits() == 0:
+		return []netip.Addr{ranges[0].Addr()}, nil
 	}
+	all, err := own()
+	if err != nil {
+		return nil, err
+	}
+	out := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool {
+		return !slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(a) })
+	})
 	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	return slices.Compact(out), nil
 }

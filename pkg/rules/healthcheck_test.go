@@ -46,8 +46,16 @@ func TestListenAddresses(t *testing.T) {
 		{"some", NodePortAddresses{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/16")}}, own[:1]},
 		{"primary", NodePortAddresses{Primary: true}, own[1:2]},
 	} {
-		if got := ListenAddresses(&Config{Family: IPv4, NodePorts: test.ports}, node, own); !reflect.DeepEqual(got, test.want) {
-			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
+		asked := false
+		got, err := ListenAddresses(&Config{Family: IPv4, NodePorts: test.ports}, node, func() ([]netip.Addr, error) {
+			asked = true
+			return own, nil
+		})
+		if err != nil || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: got %v, %v, want %v", test.name, got, err, test.want)
+		}
+		if test.name == "all" && asked {
+			t.Error("all are listened on, and the interfaces are looked at all the same")
 		}
 	}
 }
