@@ -48,7 +48,7 @@ func (f *familySync) fitFeatures(ctx context.Context) error {
 	if missing != f.config.Missing {
 		f.config.Missing = missing
 		f.builder = rules.NewBuilder(f.config)
-		f.ready = f.whenReady
+		f.readiness.renew()
 	}
 	return nil
 }

@@ -53,8 +53,8 @@ type Family struct {
 
 	// Ready, unless nil, is called after the first sync that succeeded, and again if
 	// the kernel turned out to lack something: for what must not be before the rules
-	// are. It gets the configuration that is in force. Its error is logged; the family
-	// is served all the same.
+	// are. It gets the configuration that is in force. After an error, which is logged,
+	// it is tried again later; the family is served all the same.
 	Ready func(rules.Config) error
 
 	// Dropped, unless nil, reads how many forwarded packets the rules have dropped
@@ -113,7 +113,7 @@ func New(source Source, families []Family, opts Options) *Proxy {
 		p.health.serves(f.Config.Family)
 		p.board.serves(f.Config)
 		p.families = append(p.families, &familySync{
-			family: f.Config.Family, kernel: p.metrics.serves(&f), maxChains: f.MaxChains, ready: f.Ready, whenReady: f.Ready,
+			family: f.Config.Family, kernel: p.metrics.serves(&f), maxChains: f.MaxChains, readiness: readiness{call: f.Ready},
 			quarantine: newQuarantine(f.Config.Family, opts.Event), features: features{probe: f.Missing},
 			builder: rules.NewBuilder(f.Config), config: f.Config,
 			flows: newFlowCleaner(f.Config, f.Conntrack, p.metrics), drift: drift{count: opts.Drifted, post: p.board.drifted},
@@ -310,12 +310,9 @@ type familySync struct {
 	quarantine *quarantine
 	features   features
 	inForce    *rules.Snapshot // by the last sync that succeeded; nil: there was none
-
-	ready     func(rules.Config) error // nil: called, or not asked for
-	whenReady func(rules.Config) error
-
-	live   Live
-	checks *serviceHealth
+	readiness  readiness
+	live       Live
+	checks     *serviceHealth
 }
 
 func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
@@ -344,12 +341,7 @@ func (f *familySync) sync(ctx context.Context, snap *rules.Snapshot) error {
 	}
 	f.inForce, f.drift.overtaken = compose(snap, inForce), 0
 	f.flows.done(f.inForce, unsure && !plan.Empty())
-	if f.ready != nil {
-		if err := f.ready(f.config); err != nil {
-			klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family)
-		}
-		f.ready = nil
-	}
+	f.getReady(ctx)
 	klog.FromContext(ctx).V(2).Info("Synced", "family", f.family, "services", len(snap.Services),
 		"transactions", len(plan.Transactions), "jumps", len(plan.Jumps), "took", time.Since(start))
 	return nil

@@ -184,12 +184,12 @@ func (p *Proxy) Quarantined() []Quarantined {
 	return out
 }
 
-// nextTry fires when something that the kernel refused is to be tried again; nil:
-// there is no such thing.
+// nextTry fires when something that the kernel refused, or that could not be got ready,
+// is to be tried again; nil: there is no such thing.
 func (p *Proxy) nextTry() <-chan time.Time {
 	var first time.Time
 	for _, f := range p.families {
-		for _, t := range []time.Time{f.quarantine.next(), f.features.next()} {
+		for _, t := range []time.Time{f.quarantine.next(), f.features.next(), f.readiness.next()} {
 			if !t.IsZero() && (first.IsZero() || t.Before(first)) {
 				first = t
 			}

@@ -592,7 +592,7 @@ func TestMissingFeaturesAreDoneWithout(t *testing.T) {
 		}
 		k.refuses = func(line string) bool { return lacks != 0 && strings.Contains(line, "statistic") }
 		ready := 0
-		p.families[0].whenReady = func(rules.Config) error {
+		p.families[0].readiness.call = func(rules.Config) error {
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			ready++
