@@ -55,6 +55,20 @@ func findTools(ctx context.Context, run runner, f rules.Family, b Backend) (tool
 	return tools{path, path + "-restore", path + "-save"}, nil
 }
 
+// anyTools fails if the commands of a backend are not installed for any family.
+func anyTools(ctx context.Context, run runner, families []rules.Family, b Backend) error {
+	var errs []error
+	for _, f := range families {
+		if _, err := findTools(ctx, run, f, b); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) < len(families) {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
 // backendOf reads the backend from what iptables --version prints. Versions
 // before 1.8 name none: they are legacy.
 func backendOf(version string) Backend {
@@ -75,13 +89,12 @@ func Detect(ctx context.Context, want Backend, families []rules.Family) (Backend
 	var installed []Backend
 	var missing []error
 	for _, b := range []Backend{NFT, Legacy} {
-		u, err := inspect(ctx, execute, b, families)
-		if err != nil {
+		if err := anyTools(ctx, execute, families, b); err != nil {
 			missing = append(missing, err)
 			continue
 		}
 		installed = append(installed, b)
-		uses[b] = u
+		uses[b] = inspect(b, families)
 	}
 	if len(installed) == 0 {
 		return "", fmt.Errorf("no iptables backend can be used: %w", errors.Join(missing...))
@@ -123,60 +136,4 @@ func defaultBackend(ctx context.Context, families []rules.Family) Backend {
 		}
 	}
 	return NFT
-}
-
-// use is how a backend is used on a host.
-type use struct {
-	tables []string // that hold rules, as "iptables nat"
-	rules  int
-	hints  int // chains by which kubelet and kube-proxy mark the backend they use
-}
-
-// hintChains are kubelet's (IPTablesOwnershipCleanup, KEP-3178) and a service proxy's.
-var hintChains = []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY", "KUBE-SERVICES"}
-
-// inspect counts what is there of one backend. It fails if its commands are not
-// installed for any family; a family whose tables cannot be read is not in use.
-func inspect(ctx context.Context, run runner, b Backend, families []rules.Family) (use, error) {
-	var u use
-	var errs []error
-	for _, f := range families {
-		tools, err := findTools(ctx, run, f, b)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		tables := Tables{family: f, tools: tools, run: run}
-		if text, err := tables.Save(ctx); err == nil {
-			u.count(commandName(f), text)
-		}
-	}
-	if len(errs) == len(families) {
-		return u, errors.Join(errs...)
-	}
-	return u, nil
-}
-
-// count takes in what command's save printed, with counters.
-func (u *use) count(command string, text []byte) {
-	table := ""
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "[") {
-			_, line, _ = strings.Cut(line, "] ")
-		}
-		switch {
-		case strings.HasPrefix(line, "*"):
-			table = command + " " + strings.TrimSpace(line[1:])
-		case strings.HasPrefix(line, "-A "):
-			u.rules++
-			if !slices.Contains(u.tables, table) {
-				u.tables = append(u.tables, table)
-			}
-		case strings.HasPrefix(line, ":"):
-			name, _, _ := strings.Cut(line[1:], " ")
-			if slices.Contains(hintChains, name) {
-				u.hints++
-			}
-		}
-	}
 }

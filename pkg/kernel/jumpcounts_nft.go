@@ -55,11 +55,7 @@ func openNFTJumps(f rules.Family) (jumpReader, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	j := &nftJumps{fd: fd, family: unix.NFPROTO_IPV4, buffer: make([]byte, jumpsBuffer)}
-	if f == rules.IPv6 {
-		j.family = unix.NFPROTO_IPV6
-	}
-	return j, nil
+	return &nftJumps{fd: fd, family: nftFamily(f), buffer: make([]byte, jumpsBuffer)}, nil
 }
 
 func (j *nftJumps) close() { _ = unix.Close(j.fd) }

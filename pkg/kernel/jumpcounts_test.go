@@ -111,11 +111,11 @@ func TestJumpCountsOfALargeTable(t *testing.T) {
 // An entry that is cut off is an error, not a panic.
 func TestJumpCountsOfNoTable(t *testing.T) {
 	for _, f := range rules.Families() {
-		j := &xtJumps{xtSocket: &xtSocket{headSize: 112, nextOffset: 90}, entries: make([]byte, 150), chains: map[string]int{"A": 0}}
+		j := &xtTable{xtSocket: &xtSocket{headSize: 112, nextOffset: 90}, entries: make([]byte, 150), chains: map[string]int{"A": 0}}
 		if err := j.read("A", func(string, uint64) {}); err == nil {
 			t.Errorf("%s: zeros are entries", f)
 		}
-		if err := j.index(); err == nil {
+		if err := j.index(5); err == nil {
 			t.Errorf("%s: zeros are chains", f)
 		}
 	}

@@ -89,7 +89,7 @@ func (t *Tables) Probe(ctx context.Context) error {
 		case !errors.As(err, &answer) || locked.MatchString(answer.stderr):
 			return fmt.Errorf("%w: %w", ErrUndecided, err)
 		default:
-			return err
+			return permitted(err)
 		}
 	}
 	return nil
