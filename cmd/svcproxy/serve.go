@@ -110,45 +110,31 @@ func begin(ctx context.Context, src proxy.Source) error {
 // there one transaction is best.
 const natChains = 1000
 
-// kernels opens the tables of the families asked for. prepare, unless nil, is called
+// kernels is what the proxy needs to know about the families that it serves. prepare, unless nil, is called
 // once they can be used, and so have loaded their modules, and before anything is
 // decided by the sysctls of the node: for what sets these.
 func (o *options) kernels(ctx context.Context, prepare func(context.Context)) ([]proxy.Family, error) {
-	backend, err := kernel.Detect(ctx, kernel.Backend(o.backend), o.families)
+	host, err := o.openTables(ctx)
 	if err != nil {
 		return nil, err
 	}
-	maxChains := 0
-	if backend == kernel.NFT {
-		maxChains = natChains
+	for f, err := range host.left {
+		klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())
 	}
-	host, usable := kernel.NewHost(backend), map[rules.Family]*kernel.Tables{}
-	for _, f := range o.families {
-		tables, err := host.Tables(f)
-		if err == nil {
-			err = tables.Probe(ctx)
-		}
-		if err != nil {
-			if o.ipFamily != "" || f == rules.IPv4 || errors.Is(err, kernel.ErrUndecided) {
-				return nil, fmt.Errorf("%s: %w", f, err)
-			}
-			klog.FromContext(ctx).Info("This node has no usable tables of a family, which is not served", "family", f, "reason", err.Error())
-			continue
-		}
-		usable[f] = tables
+	maxChains := 0
+	if host.backend == kernel.NFT {
+		maxChains = natChains
 	}
 	if prepare != nil {
 		prepare(ctx)
 	}
 	var out []proxy.Family
-	for _, f := range o.families {
-		if tables := usable[f]; tables != nil {
-			family := o.family(ctx, f, tables, maxChains)
-			family.Live.Backend = backend
-			out = append(out, family)
-		}
+	for _, f := range host.families {
+		family := o.family(ctx, f, host.tables[f], maxChains)
+		family.Live.Backend = host.backend
+		out = append(out, family)
 	}
-	klog.FromContext(ctx).V(1).Info("Using iptables", "backend", backend)
+	klog.FromContext(ctx).V(1).Info("Using iptables", "backend", host.backend)
 	return out, nil
 }
 

@@ -37,22 +37,17 @@ func (o *options) askStatus(ctx context.Context, q *status.Query, stderr io.Writ
 
 // statusReader makes reports without a svcproxy that runs.
 type statusReader struct {
-	o        *options
-	backend  kernel.Backend
-	families []rules.Family // those that the kernel has tables of
-	tables   map[rules.Family]*kernel.Tables
-	snap     *rules.Snapshot // nil: there are no objects
+	*hostTables
+	o    *options
+	snap *rules.Snapshot // nil: there are no objects
 }
 
 func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statusReader, error) {
-	backend, err := kernel.Detect(ctx, kernel.Backend(o.backend), o.families)
+	host, err := o.openTables(ctx)
 	if err != nil {
-		return nil, err
+		return nil, explainKernel(err, "")
 	}
-	r := &statusReader{o: o, backend: backend, tables: map[rules.Family]*kernel.Tables{}}
-	if err := r.openTables(ctx); err != nil {
-		return nil, err
-	}
+	r := &statusReader{hostTables: host, o: o}
 	if len(o.files) == 0 && o.settings.ClientConnection.Kubeconfig == "" && o.master == "" {
 		return r, nil
 	}
@@ -60,26 +55,6 @@ func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statu
 	r.snap = snap
 	sayProblems(stderr, problems)
 	return r, err
-}
-
-// openTables opens those of the families asked for. IPv6 is left out where the kernel
-// has it not, as by a svcproxy that runs, unless it was asked for.
-func (r *statusReader) openTables(ctx context.Context) error {
-	host := kernel.NewHost(r.backend)
-	for _, f := range r.o.families {
-		optional := f == rules.IPv6 && r.o.ipFamily == ""
-		t, err := host.Tables(f)
-		if err == nil && optional {
-			err = t.Probe(ctx)
-		}
-		switch {
-		case err == nil:
-			r.families, r.tables[f] = append(r.families, f), t
-		case !optional:
-			return fmt.Errorf("%s: %w", f, err)
-		}
-	}
-	return nil
 }
 
 func (r *statusReader) report(ctx context.Context, q *status.Query) (*status.Report, error) {

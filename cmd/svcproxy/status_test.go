@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"svcproxy/pkg/kernel/kerneltest"
+	"svcproxy/pkg/rules"
 	"svcproxy/pkg/status"
 )
 
@@ -390,6 +391,29 @@ func TestStatusWithoutIPv6(t *testing.T) {
 		if code, _, _ := cli("status", "--ip-family=ipv6", "--iptables-backend="+backend); code != 1 {
 			t.Errorf("%s: IPv6 was asked for: status %d", backend, code)
 		}
+	}
+}
+
+// Somebody who holds the lock keeps IPv6 from being looked at; that it is not there must
+// not be said of it.
+func TestStatusUnderALockIsAnError(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	for _, table := range rules.Tables() { // what is there is not looked at by a command
+		kerneltest.Run(t, "", "iptables-legacy", "-t", string(table), "-S")
+	}
+	lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := cli("status", "--iptables-backend=legacy")
+	if code != 1 || !strings.Contains(stderr, "xtables lock") {
+		t.Errorf("status %d: %s", code, stderr)
 	}
 }
 
