@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
+	"svcproxy/pkg/rules"
+	"svcproxy/pkg/watch"
 )
 
 const diffLong = `diff compares the rules that this node's kernel has with those wanted for the
@@ -90,33 +93,53 @@ func (d *diffOptions) readsStdinTwice(o *options) bool {
 	return n > 1
 }
 
-// compare reads objects and rules and compares them, family by family. What is wrong
-// with the objects goes to stderr: the rest is wanted all the same.
+// compare reads objects and rules, at the same time as either may take a second, and
+// compares them, family by family. What is wrong with the objects goes to stderr: the
+// rest is wanted all the same.
 func (d *diffOptions) compare(ctx context.Context, o *options, args []string, stderr io.Writer) (*diffReport, error) {
-	done := progress(stderr, "Reading the objects")
-	snap, problems, err := o.snapshot(ctx)
+	sources, err := d.sources(o)
+	if err != nil {
+		return nil, err
+	}
+	done := progress(stderr, "Reading the rules and the objects")
+	objects := o.snapshotMeanwhile(ctx)
+	found, err := readSources(ctx, sources)
+	var snap *rules.Snapshot
+	var problems []watch.Problem
+	if err == nil {
+		snap, problems, err = objects()
+	}
 	done()
 	if err != nil {
 		return nil, err
 	}
 	sayProblems(stderr, problems)
-	sources, err := d.sources(o)
-	if err != nil {
-		return nil, err
-	}
 	m := &reportMaker{opts: d, snap: snap}
 	if len(d.saved) == 0 {
 		m.quarantined = askQuarantine(ctx, o.settings.MetricsBindAddress)
 	}
-	for _, f := range sources {
-		done := progress(stderr, "Comparing the rules of "+f.family.String())
-		err := m.family(ctx, f)
+	for i, have := range found {
+		if have == nil {
+			continue
+		}
+		done := progress(stderr, "Comparing the rules of "+sources[i].family.String())
+		m.family(sources[i], have)
 		done()
+	}
+	return m.report(args)
+}
+
+// readSources reads the rules of each source; nil: it has no tables, and need not.
+func readSources(ctx context.Context, sources []ownSource) ([]*foundRules, error) {
+	var out []*foundRules
+	for _, src := range sources {
+		found, err := src.read(ctx)
 		if err != nil {
 			return nil, err
 		}
+		out = append(out, found)
 	}
-	return m.report(args)
+	return out, nil
 }
 
 // sources are the rules to compare: of files, or the kernel's.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,14 +90,10 @@ type reportMaker struct {
 	families    []familyDiff
 }
 
-// family compares the rules of one source. One without tables is left out.
-func (m *reportMaker) family(ctx context.Context, src ownSource) error {
+// family compares the rules that were found in one source.
+func (m *reportMaker) family(src ownSource, have *foundRules) {
 	b := rules.NewBuilder(src.config)
 	want := b.Build(m.snap)
-	have, err := src.read(ctx, want)
-	if err != nil || have == nil {
-		return err
-	}
 	c := b.Compare(have.Ruleset, want)
 	diff := c.Diff()
 	out := familyDiff{Family: src.family.String(), From: have.from, Proxy: proxyOf(have.Ruleset), Unreadable: diff.Unreadable}
@@ -119,7 +114,6 @@ func (m *reportMaker) family(ctx context.Context, src ownSource) error {
 	}
 	out.Chains = countChains(out.Services)
 	m.families = append(m.families, out)
-	return nil
 }
 
 // inForce is what is served in place of a Service that the kernel refuses; empty: it

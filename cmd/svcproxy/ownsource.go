@@ -13,7 +13,7 @@ import (
 type ownSource struct {
 	family rules.Family
 	config rules.Config
-	read   func(ctx context.Context, known *rules.Ruleset) (*foundRules, error)
+	read   func(context.Context) (*foundRules, error) // nil: there are no tables, and need not be
 }
 
 // foundRules is what was read there.
@@ -50,11 +50,11 @@ type kernelReader struct {
 // read returns the rules of the backend that is used, nil if there are no tables and
 // need not be. Most nodes use one backend, so that both are read in little more time
 // than one.
-func (k *kernelReader) read(ctx context.Context, known *rules.Ruleset) (*foundRules, error) {
+func (k *kernelReader) read(ctx context.Context) (*foundRules, error) {
 	found := map[kernel.Backend]*rules.Ruleset{}
 	var errs []error
 	for _, b := range []kernel.Backend{kernel.NFT, kernel.Legacy} {
-		own, err := k.readBackend(ctx, b, known)
+		own, err := k.readBackend(ctx, b)
 		switch {
 		case err == nil:
 			found[b] = own
@@ -102,14 +102,14 @@ func (k *kernelReader) pick(ctx context.Context, found map[kernel.Backend]*rules
 	return b, err
 }
 
-func (k *kernelReader) readBackend(ctx context.Context, b kernel.Backend, known *rules.Ruleset) (*rules.Ruleset, error) {
+func (k *kernelReader) readBackend(ctx context.Context, b kernel.Backend) (*rules.Ruleset, error) {
 	host := kernel.NewHost(b)
 	defer host.Close()
 	tables, err := host.Tables(k.family)
 	if err != nil {
 		return nil, err
 	}
-	return tables.Peek(ctx, known)
+	return tables.Peek(ctx)
 }
 
 // backendName is the command of a family and backend.

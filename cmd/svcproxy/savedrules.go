@@ -37,8 +37,8 @@ func (o *options) savedRules(paths []string) ([]ownSource, error) {
 	return out, nil
 }
 
-func savedReader(name string, text []byte, f rules.Family) func(context.Context, *rules.Ruleset) (*foundRules, error) {
-	return func(context.Context, *rules.Ruleset) (*foundRules, error) {
+func savedReader(name string, text []byte, f rules.Family) func(context.Context) (*foundRules, error) {
+	return func(context.Context) (*foundRules, error) {
 		own, err := rules.ReadOwn(text, f)
 		if err != nil {
 			return nil, fmt.Errorf("--rules: %s: %w; give what iptables-save or ip6tables-save prints", name, err)

@@ -73,6 +73,22 @@ func (o *options) snapshot(ctx context.Context) (*rules.Snapshot, []watch.Proble
 	return o.snapshotWithin(ctx, objectsPatience)
 }
 
+// snapshotMeanwhile begins with snapshot, whose result wait returns.
+func (o *options) snapshotMeanwhile(ctx context.Context) (wait func() (*rules.Snapshot, []watch.Problem, error)) {
+	var snap *rules.Snapshot
+	var problems []watch.Problem
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		snap, problems, err = o.snapshot(ctx)
+	}()
+	return func() (*rules.Snapshot, []watch.Problem, error) {
+		<-done
+		return snap, problems, err
+	}
+}
+
 func (o *options) snapshotWithin(ctx context.Context, patience time.Duration) (*rules.Snapshot, []watch.Problem, error) {
 	src, err := o.source(nil)
 	if err != nil {

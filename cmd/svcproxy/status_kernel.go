@@ -97,7 +97,7 @@ func (r *statusReader) fromObjects(_ context.Context, node *status.Node) ([]stat
 func (r *statusReader) fromRules(ctx context.Context, node *status.Node) ([]status.Service, error) {
 	var out []status.Service
 	for _, f := range r.families {
-		rs, err := r.tables[f].Peek(ctx, nil)
+		rs, err := r.tables[f].Peek(ctx)
 		if err != nil {
 			return nil, explainKernel(err, "")
 		}

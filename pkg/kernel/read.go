@@ -16,23 +16,24 @@ import (
 // of what is known keeps next to no memory.
 func (t *Tables) Read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
 	t.witness.reading()
-	return t.Peek(ctx, known)
+	own, err := t.read(ctx, known)
+	return own, permitted(err)
 }
 
 // Peek is Read for those who look once, and do not ask afterwards what others did.
 // Without the right to read the tables the error is an ErrNotPermitted.
-func (t *Tables) Peek(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
-	own, err := t.peek(ctx, known)
+func (t *Tables) Peek(ctx context.Context) (*rules.Ruleset, error) {
+	own, err := t.read(ctx, nil)
 	return own, permitted(err)
 }
 
-func (t *Tables) peek(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+func (t *Tables) read(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
 	reader := rules.NewOwnReader(t.family, known)
 	// All tables at once: iptables-nft-save asks the kernel for all whichever it
 	// prints, and the legacy one makes a table that it is asked for.
 	err := eachLine(ctx, reader.Line, t.tools.save)
 	if exitStatus(err) == notUnderstood {
-		return t.peekEach(ctx, known)
+		return t.readEach(ctx, known)
 	}
 	if err != nil {
 		return nil, err
@@ -57,8 +58,8 @@ func exitStatus(err error) int {
 	return 0
 }
 
-// peekEach reads one table after the other, to have those that can be read.
-func (t *Tables) peekEach(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
+// readEach reads one table after the other, to have those that can be read.
+func (t *Tables) readEach(ctx context.Context, known *rules.Ruleset) (*rules.Ruleset, error) {
 	text, err := t.saveEach(ctx, rules.Tables())
 	if err != nil {
 		return nil, err

@@ -54,12 +54,13 @@ func (d *decoder) documents(text []byte) {
 			d.malformed(err)
 			return
 		}
-		raw, err := yaml.YAMLToJSON(doc)
-		if err != nil {
-			d.malformed(err)
-			continue
+		if !json.Valid(doc) { // JSON is YAML, too, which takes several times as long to read
+			if doc, err = yaml.YAMLToJSON(doc); err != nil {
+				d.malformed(err)
+				continue
+			}
 		}
-		d.object(raw, metav1.TypeMeta{})
+		d.object(doc, metav1.TypeMeta{})
 	}
 }
 
