@@ -34,6 +34,7 @@ func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	cfg.UserAgent = "svcproxy/" + version
 	cfg.AcceptContentTypes, cfg.ContentType = client.AcceptContentTypes, client.ContentType
 	cfg.QPS, cfg.Burst = client.QPS, int(client.Burst)
+	cfg.DisableCompression = true // it costs both ends more than the way inside a cluster does (kubernetes#80919)
 	if m != nil {
 		cfg.Wrap(m.Transport)
 		cfg.Wrap(watch.Patient)
