@@ -3,6 +3,7 @@ package rules
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -70,6 +71,26 @@ func TestOneOfManyEndpointsChangesFewRules(t *testing.T) {
 			t.Errorf("one of %d endpoints less writes %d rules", n, rules)
 		}
 	}
+}
+
+// The Service is named where it is found, however many endpoints it has.
+func TestManyEndpointsBearNoComments(t *testing.T) {
+	eachFamily(t, func(t *testing.T, f Family) {
+		for n, comments := range map[int]bool{manyEndpoints: true, manyEndpoints + 1: false} {
+			for _, c := range Build(snapshot(clusterService(f, "web", 10, endpointNumbers(n)...)), testConfig(f)).Table(Nat).Chains {
+				for _, r := range c.Rules {
+					switch {
+					case c.Name == chainServices && r.Comment == "":
+						t.Errorf("%d endpoints: %+v does not name its Service", n, r)
+					case strings.HasPrefix(r.Target.Name, "KUBE-SEP-") || strings.HasPrefix(c.Name, "KUBE-SEP-"):
+						if (r.Comment != "") != comments {
+							t.Errorf("%d endpoints: %s has the comment %q", n, c.Name, r.Comment)
+						}
+					}
+				}
+			}
+		}
+	})
 }
 
 func endpointNumbers(n int) []int {
