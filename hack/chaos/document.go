@@ -73,7 +73,7 @@ catches leaves the node and is refused outside, so each connection that finds no
 
 After each fault svcproxy's rules are compared, chain by chain as iptables-save prints them, with those that another svcproxy
 makes of the same objects in an empty namespace. They have to be equal within 5 seconds, nothing that svcproxy started may
-be left, and it may have no more goroutines and open files than before.
+be left, and it may have no more goroutines and open files than before, or than at the beginning.
 
 No clock was set: the clocks of a machine are one for all namespaces. A process that was stopped for a while finds that they have
 jumped, which is what **paused** is.

@@ -185,6 +185,9 @@ func (r *runner) inspect(ctx context.Context, f *fault, t *trial, before gauges,
 		}
 		r.violated(f.name, "%v", err)
 	}
+	// A process that has not found back to the API server yet, after the fault before, has
+	// fewer than one at rest.
+	goroutines, fds := max(before.Goroutines, r.result.First.Goroutines), max(before.FDs, r.result.First.FDs)
 	var left string
 	for end := time.Now().Add(r.opts.within); ; {
 		now, err := r.node.gauges(ctx)
@@ -195,10 +198,10 @@ func (r *runner) inspect(ctx context.Context, f *fault, t *trial, before gauges,
 			return fmt.Errorf("metrics after: %w", err)
 		case len(children) > 0:
 			left = fmt.Sprintf("processes %v are left", children)
-		case same && now.Goroutines > before.Goroutines+leeway:
-			left = fmt.Sprintf("%.0f goroutines became %.0f", before.Goroutines, now.Goroutines)
-		case same && now.FDs > before.FDs+leeway:
-			left = fmt.Sprintf("%.0f open files became %.0f", before.FDs, now.FDs)
+		case same && now.Goroutines > goroutines+leeway:
+			left = fmt.Sprintf("%.0f goroutines became %.0f", goroutines, now.Goroutines)
+		case same && now.FDs > fds+leeway:
+			left = fmt.Sprintf("%.0f open files became %.0f", fds, now.FDs)
 		default:
 			return nil
 		}
