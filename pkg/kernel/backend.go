@@ -59,12 +59,11 @@ func findTools(ctx context.Context, run runner, f rules.Family, b Backend) (tool
 func anyTools(ctx context.Context, run runner, families []rules.Family, b Backend) error {
 	var errs []error
 	for _, f := range families {
-		if _, err := findTools(ctx, run, f, b); err != nil {
-			errs = append(errs, err)
+		_, err := findTools(ctx, run, f, b)
+		if err == nil {
+			return nil
 		}
-	}
-	if len(errs) < len(families) {
-		return nil
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -55,7 +55,7 @@ func openNFTJumps(f rules.Family) (jumpReader, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &nftJumps{fd: fd, family: nftFamily(f), buffer: make([]byte, jumpsBuffer)}, nil
+	return &nftJumps{fd: fd, family: netlinkFamily(f), buffer: make([]byte, jumpsBuffer)}, nil
 }
 
 func (j *nftJumps) close() { _ = unix.Close(j.fd) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -20,16 +21,9 @@ type nftChain struct {
 	uses   uint32 // rules in it, and rules that lead to it
 }
 
-// nftFamily is NFPROTO_* of a family.
-func nftFamily(f rules.Family) uint8 {
-	if f == rules.IPv6 {
-		return unix.NFPROTO_IPV6
-	}
-	return unix.NFPROTO_IPV4
-}
-
 // nftChains lists the chains of a family, NFPROTO_UNSPEC: of all families. There are
-// none where the kernel has no nftables.
+// none where the kernel has no nftables. With netlink.ErrDumpInterrupted come those that
+// were there all the while: others change them again and again.
 func nftChains(family uint8) ([]nftChain, error) {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
@@ -44,6 +38,8 @@ func nftChains(family uint8) ([]nftChain, error) {
 		})
 	})
 	switch {
+	case errors.Is(err, netlink.ErrDumpInterrupted):
+		return out, fmt.Errorf("list the chains of nftables: %w", err)
 	case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL): // no nftables in this kernel
 		return nil, nil
 	case err != nil:

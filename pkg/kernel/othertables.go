@@ -17,7 +17,7 @@ func OtherTables(f rules.Family) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := nftFamily(f)
+	own := netlinkFamily(f)
 	families := map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_NETDEV: "netdev", own: "ip"}
 	if f == rules.IPv6 {
 		families[own] = "ip6"

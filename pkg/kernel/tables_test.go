@@ -264,3 +264,14 @@ func TestCleanupDeletesJumpsHoweverTheyAreSpelled(t *testing.T) {
 		}
 	})
 }
+
+// A table of nft's own is none of iptables', whatever it is called.
+func TestDetectPassesOverTablesOfNFT(t *testing.T) {
+	kerneltest.Enter(t)
+	kerneltest.Run(t, "", "nft", "add table ip filter; add chain ip filter input { type filter hook input priority 0; }; "+
+		"add rule ip filter input tcp dport 22 accept; add rule ip filter input tcp dport 80 accept")
+	kerneltest.Run(t, "", "iptables-legacy", "-A", "OUTPUT", "-j", "RETURN")
+	if got, err := Detect(context.Background(), Auto, rules.Families()); err != nil || got != Legacy {
+		t.Errorf("with rules of nft's: %s, %v", got, err)
+	}
+}

@@ -1,7 +1,10 @@
 package kernel
 
 import (
+	"errors"
 	"slices"
+
+	"github.com/vishvananda/netlink"
 
 	"svcproxy/pkg/rules"
 )
@@ -31,13 +34,26 @@ func inspect(b Backend, families []rules.Family) use {
 	return u
 }
 
+// hooks are the built-in chains of iptables. A table that has another chain of a hook is
+// nft's own, and iptables-nft cannot use it.
+var hooks = []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
+
 func (u *use) addNFT(f rules.Family) {
-	chains, err := nftChains(nftFamily(f))
-	if err != nil {
+	chains, err := nftChains(netlinkFamily(f))
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // which means that some are missing
 		return
 	}
+	own := map[rules.TableName]bool{}
+	for _, name := range allTables {
+		own[name] = true
+	}
 	for _, c := range chains {
-		if slices.Contains(allTables, c.table) {
+		if c.hooked && !slices.Contains(hooks, c.name) {
+			own[c.table] = false
+		}
+	}
+	for _, c := range chains {
+		if own[c.table] {
 			u.chain(c.name)
 			u.count(f, c.table, int(c.uses))
 		}
@@ -47,6 +63,9 @@ func (u *use) addNFT(f rules.Family) {
 func (u *use) addLegacy(f rules.Family) {
 	for _, name := range legacyTables(f) {
 		t, err := readXTTable(f, rules.TableName(name))
+		if errors.Is(err, errors.ErrUnsupported) {
+			u.count(f, rules.TableName(name), 1) // the table is there, whatever it holds
+		}
 		if err != nil {
 			continue
 		}
