@@ -28,7 +28,7 @@ func Cleanup(ctx context.Context, families []rules.Family) error {
 			if err == nil {
 				err = t.Probe(ctx)
 			}
-			if errors.Is(err, ErrUndecided) {
+			if errors.Is(err, ErrUndecided) || errors.Is(err, ErrNotPermitted) {
 				errs = append(errs, fmt.Errorf("clean up %s (%s): %w", f, b, err))
 				continue
 			}

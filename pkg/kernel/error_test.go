@@ -96,6 +96,35 @@ func TestTablesUnderALockAreNotGivenUp(t *testing.T) {
 	}
 }
 
+// Where the tables may not be looked at, nobody knows that they are clean.
+func TestCleanupWithoutRightsIsAnError(t *testing.T) {
+	kerneltest.Enter(t)
+	kerneltest.Run(t, "*nat\n:KUBE-SVC-OURS - [0:0]\nCOMMIT\n", "iptables-legacy-restore", "--noflush")
+	drop(t, unix.CAP_NET_RAW)
+	if err := Cleanup(context.Background(), []rules.Family{rules.IPv4}); !errors.Is(err, ErrNotPermitted) {
+		t.Errorf("cleaned up: %v, want %v", err, ErrNotPermitted)
+	}
+}
+
+// drop takes a capability from the test's thread, and from what it runs.
+func drop(t *testing.T, capability uint) {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		t.Fatal(err)
+	}
+	sets[0].Effective &^= 1 << capability
+	sets[0].Permitted &^= 1 << capability
+	sets[0].Inheritable &^= 1 << capability
+	if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Capset(&header, &sets[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestACommandThatIsKilledIsNoRefusal(t *testing.T) {
 	kerneltest.Enter(t)
 	k := tablesOf(t, NewHost(NFT), rules.IPv4)
