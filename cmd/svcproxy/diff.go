@@ -102,6 +102,8 @@ func (d *diffOptions) compare(ctx context.Context, o *options, args []string, st
 		return nil, err
 	}
 	done := progress(stderr, "Reading the rules and the objects")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	objects := o.snapshotMeanwhile(ctx)
 	found, err := readSources(ctx, sources)
 	var snap *rules.Snapshot

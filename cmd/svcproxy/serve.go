@@ -34,7 +34,9 @@ func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	cfg.UserAgent = "svcproxy/" + version
 	cfg.AcceptContentTypes, cfg.ContentType = client.AcceptContentTypes, client.ContentType
 	cfg.QPS, cfg.Burst = client.QPS, int(client.Burst)
-	cfg.DisableCompression = true // it costs both ends more than the way inside a cluster does (kubernetes#80919)
+	if m != nil {
+		cfg.DisableCompression = true // it costs both ends more than the way inside a cluster does (kubernetes#80919)
+	}
 	if m != nil {
 		cfg.Wrap(m.Transport)
 		cfg.Wrap(watch.Patient)
@@ -131,7 +133,7 @@ const natChains = 1000
 // once they can be used, and so have loaded their modules, and before anything is
 // decided by the sysctls of the node: for what sets these.
 func (o *options) kernels(ctx context.Context, prepare func(context.Context)) ([]proxy.Family, error) {
-	host, err := o.openTables(ctx)
+	host, err := o.openTables(ctx, true)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ type statusReader struct {
 }
 
 func (o *options) newStatusReader(ctx context.Context, stderr io.Writer) (*statusReader, error) {
-	host, err := o.openTables(ctx)
+	host, err := o.openTables(ctx, false)
 	if err != nil {
 		return nil, explainKernel(err, "")
 	}

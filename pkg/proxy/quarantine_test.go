@@ -606,6 +606,9 @@ func TestMissingFeaturesAreDoneWithout(t *testing.T) {
 		lacks = 0
 		sleep(longestWait)
 		inKernel(t, k, svcs)
+		if ready != 2 {
+			t.Errorf("made ready %d times, want once more for the other configuration", ready)
+		}
 		was := asked
 		sleep(10 * time.Hour)
 		if asked != was {

@@ -15,6 +15,7 @@ type readiness struct {
 	call func(rules.Config) error // Family.Ready
 	patience
 	done bool
+	said string // the last error that was logged
 }
 
 // next is when to try again; zero: there is nothing to try, or it was not tried yet.
@@ -36,8 +37,11 @@ func (f *familySync) getReady(ctx context.Context) {
 	}
 	if err := r.call(f.config); err != nil {
 		r.failed()
-		klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family, "tryAgain", r.wait)
+		if r.said != err.Error() {
+			r.said = err.Error()
+			klog.FromContext(ctx).Error(err, "Not all of a family can be served", "family", f.family)
+		}
 		return
 	}
-	r.done = true
+	r.done, r.said = true, ""
 }

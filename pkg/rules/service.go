@@ -355,15 +355,15 @@ func (p *portRules) toClusterIP() Rule {
 // comments a connection to one of 1,000 takes a microsecond longer.
 const manyEndpoints = 128
 
-// wordy reports whether the rules of the port's endpoints bear comments.
-func (p *portRules) wordy() bool {
+// endpointComments reports whether the rules of the port's endpoints bear comments.
+func (p *portRules) endpointComments() bool {
 	return p.cfg.detail < terse && max(len(p.eps.cluster), len(p.eps.local)) <= manyEndpoints
 }
 
 // toEndpoint leads to an endpoint's chain.
 func (p *portRules) toEndpoint(ep Endpoint) Rule {
 	comment := ""
-	if p.wordy() {
+	if p.endpointComments() {
 		comment = p.id + " -> " + ep.Addr.String()
 	}
 	return Rule{Comment: comment}.to(endpointChain(p.id, p.port.Protocol, ep.Addr))
@@ -374,7 +374,7 @@ func (p *portRules) toEndpoint(ep Endpoint) Rule {
 // directly (hairpin).
 func (p *portRules) endpoints() {
 	comment := ""
-	if p.wordy() {
+	if p.endpointComments() {
 		comment = p.id
 	}
 	for _, ep := range p.eps.reachable() {
