@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -11,16 +13,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcproxy/pkg/rules"
-)
-
-// Backend is one of the two implementations of iptables. Rules of one are
-// invisible to the other's commands, but the kernel applies both.
-type Backend string
-
-const (
-	Auto   Backend = "auto"
-	NFT    Backend = "nft"
-	Legacy Backend = "legacy"
 )
 
 // tools are the commands of one family and backend.

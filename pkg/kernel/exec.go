@@ -1,5 +1,5 @@
-// Package kernel reads and writes the netfilter tables of the node. It is the
-// only package that touches the machine; it knows chains and no Services.
+//go:build linux
+
 package kernel
 
 import (

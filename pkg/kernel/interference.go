@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -5,20 +7,6 @@ import (
 
 	"svcproxy/pkg/rules"
 )
-
-// Interference is what others may have done to our chains, or to the built-in
-// chains that lead to them, since the last Read or Apply.
-type Interference struct {
-	// Seen: somebody wrote. Only a Read can tell whether that did harm; until then
-	// it stays seen.
-	Seen bool
-	// Unsure: nothing was seen, but a write at the very moment of our own could
-	// have been missed.
-	Unsure bool
-	// By names who wrote, as "nft (pid 4711)", some of them if they are many. It is
-	// empty where the kernel does not say it, as with the legacy backend.
-	By []string
-}
 
 // witness finds out whether others write to the tables of one family.
 type witness interface {

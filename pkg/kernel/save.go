@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -8,19 +10,6 @@ import (
 	"regexp"
 
 	"svcproxy/pkg/rules"
-)
-
-// Saved is all tables that one backend has of a family, whoever wrote their rules.
-type Saved struct {
-	Backend Backend
-	Text    []byte // as iptables-save -c prints them
-	Err     error  // why they could not be read, where those of the other backend could
-}
-
-// What keeps the tables from being read.
-var (
-	ErrNotPermitted = errors.New("the tables may not be read")
-	ErrNotInstalled = errors.New("no iptables backend is installed")
 )
 
 // Save returns all tables of the family, with counters. Those that only nft can show

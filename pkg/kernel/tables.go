@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -69,9 +71,6 @@ func (h *Host) Tables(f rules.Family) (*Tables, error) {
 	}
 	return t, nil
 }
-
-// ErrUndecided says that it was not found out whether the kernel has usable tables.
-var ErrUndecided = errors.New("cannot tell whether the tables can be used")
 
 // Probe reports why the kernel has no usable tables of this family, if so. The error is
 // an ErrUndecided where that may be otherwise a moment later: somebody holds the lock,

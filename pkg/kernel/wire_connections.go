@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -11,19 +13,6 @@ import (
 
 	"svcproxy/pkg/rules"
 )
-
-// Connection is one that conntrack knows: its packets go where the first one went,
-// past the rules of nat.
-type Connection struct {
-	Src      netip.AddrPort `json:"src"`             // as the client sends
-	Dst      netip.AddrPort `json:"dst"`             // likewise, before it is rewritten
-	Server   netip.AddrPort `json:"server"`          // who gets the packets; Dst: they are not rewritten
-	Client   netip.AddrPort `json:"client"`          // whom the server sees; Src: the source is not rewritten
-	State    string         `json:"state,omitempty"` // of TCP
-	Answered bool           `json:"answered"`        // a packet came back
-	Assured  bool           `json:"assured"`         // it was established, or for UDP went both ways for a while
-	Seconds  uint32         `json:"seconds"`         // until it is forgotten, if no packet comes
-}
 
 // Connections returns those from src to dst that conntrack knows. What is zero in
 // src, or as port of dst, is any. It needs CAP_NET_ADMIN.
@@ -86,10 +75,6 @@ func bigEndian32(v []byte) uint32 {
 	}
 	return binary.BigEndian.Uint32(v)
 }
-
-// Refused reports whether the server itself refused it: it reset a connection that
-// was never established.
-func (c *Connection) Refused() bool { return c.State == "CLOSE" && c.Answered && !c.Assured }
 
 // tcpStates are those of linux/netfilter/nf_conntrack_tcp.h, in conntrack's words.
 var tcpStates = []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -11,25 +13,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// Device is a network device of the node.
-type Device struct {
-	Name  string `json:"name"`
-	Index int    `json:"index"`
-	Kind  string `json:"kind"` // as `ip -d link` names it: bridge, veth, vxlan, vlan, wireguard, ...; device for hardware
-	MTU   int    `json:"mtu"`
-	Up    bool   `json:"up"`
-	State string `json:"state"`          // operational: up, down, lowerlayerdown, unknown, ...
-	Peer  *Peer  `json:"peer,omitempty"` // of a veth
-}
-
-// Peer is the other end of a veth.
-type Peer struct {
-	Index       int    `json:"index"`
-	Name        string `json:"name,omitempty"`        // if it is in the node's own namespace
-	NamespaceID *int   `json:"namespaceID,omitempty"` // the node's number for the other namespace; nil: the node's own
-	Namespace   string `json:"namespace,omitempty"`   // its name below /run/netns; empty if it has none there
-}
 
 // links is the node's devices by their index.
 type links map[int]netlink.Link

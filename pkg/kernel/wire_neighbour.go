@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -10,16 +12,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
-
-// Neighbour is the link layer address of a next hop (ARP, neighbour discovery).
-type Neighbour struct {
-	Address netip.Addr `json:"address"`
-	MAC     string     `json:"mac,omitempty"` // empty: not known
-	State   string     `json:"state"`         // as `ip neigh` says it, or none: there is no entry
-	Device  string     `json:"device"`
-
-	mac net.HardwareAddr
-}
 
 // neighbourStates has the name of each state; noEntry is that of none.
 var neighbourStates = map[uint16]string{

@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -11,42 +13,10 @@ import (
 	"svcproxy/pkg/rules"
 )
 
-// Route is what the node's routing tables, and the rules that choose among them,
-// have for a packet.
-type Route struct {
-	Type    string       `json:"type"`             // unicast, or local: the packet is for the node itself
-	Prefix  netip.Prefix `json:"prefix"`           // of the destinations that the route is for
-	Gateway netip.Addr   `json:"gateway,omitzero"` // invalid: the destination is a neighbour itself
-	Device  string       `json:"device"`
-	Source  netip.Addr   `json:"source,omitzero"` // that a packet made on the node gets
-	Table   uint32       `json:"table"`
-	Paths   int          `json:"paths,omitempty"` // next hops of the route, if several: this is the one for these addresses
-
-	index int // of the device
-}
-
-// String returns the route in the words of `ip route`.
-func (r *Route) String() string {
-	text := r.Prefix.String()
-	if r.Prefix.Bits() == 0 {
-		text = "default"
-	}
-	if r.Type != routeTypes[unix.RTN_UNICAST] {
-		text = r.Type + " " + text
-	}
-	if r.Gateway.IsValid() {
-		text += " via " + r.Gateway.String()
-	}
-	return text + " dev " + r.Device
-}
-
-// local reports whether the packet goes no further than the node.
-func (r *Route) local() bool { return r.Type == routeTypes[unix.RTN_LOCAL] }
-
 // routeTypes are those of routes that the kernel tells; of the others it tells the
 // error that they stand for.
 var routeTypes = map[uint8]string{
-	unix.RTN_UNICAST: "unicast", unix.RTN_LOCAL: "local", unix.RTN_BROADCAST: "broadcast",
+	unix.RTN_UNICAST: routeUnicast, unix.RTN_LOCAL: routeLocal, unix.RTN_BROADCAST: "broadcast",
 	unix.RTN_ANYCAST: "anycast", unix.RTN_MULTICAST: "multicast",
 }
 

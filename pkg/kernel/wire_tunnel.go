@@ -1,3 +1,5 @@
+//go:build linux
+
 package kernel
 
 import (
@@ -8,17 +10,6 @@ import (
 
 	"svcproxy/pkg/rules"
 )
-
-// Tunnel is what a packet is put into: a UDP packet of VXLAN.
-type Tunnel struct {
-	Kind   string     `json:"kind"`
-	VNI    int        `json:"vni"`
-	Local  netip.Addr `json:"local,omitzero"` // the outer source; invalid: as the route has it
-	Remote netip.Addr `json:"remote"`         // the outer destination, from the forwarding table (FDB)
-	Port   uint16     `json:"port"`           // the outer destination port
-
-	by int // device that the outer packet must leave by; 0: any
-}
 
 // tunnel returns what a VXLAN device puts the packet into; nil if it drops it.
 func (t *traveller) tunnel(h *Hop, v *netlink.Vxlan) *Tunnel {
