@@ -12,7 +12,7 @@ the place of kube-proxy: the same chains, flags and configuration file.
 
   svcproxy                        follow the cluster and serve it
   svcproxy --dry-run              print the rules for the cluster as it is now
-  svcproxy --dry-run -f FILE...   print the rules for objects in files
+  svcproxy --dry-run -f FILE      print the rules for objects in files; -f may be repeated
   svcproxy -f DIR                 serve from files, without an API server
   svcproxy --config FILE          follow the cluster as kube-proxy's configuration says
   svcproxy --cleanup              remove all its rules
