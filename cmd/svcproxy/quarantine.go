@@ -76,7 +76,7 @@ func (t *tracer) explainQuarantine(ctx context.Context) {
 	for _, q := range askQuarantine(ctx, t.options.settings.MetricsBindAddress) {
 		if q.Service == to.Service && q.Family == rules.FamilyOf(to.Addr.Addr()).String() {
 			t.report.because(codeQuarantined, fmt.Sprintf("the kernel refuses rules of %s, so it is in quarantine since %s: %s; in force: %s.", q.Port, q.Since.Format(time.RFC3339), q.Reason, q.InForce),
-				"kubectl -n kube-system logs ds/svcproxy | grep quarantine")
+				"kubectl -n kube-system logs -l app=svcproxy --prefix --tail=-1 | grep quarantine")
 			t.report.but = true
 		}
 	}

@@ -86,7 +86,7 @@ func (t *tracer) explainDrift() error {
 func (t *tracer) sayDrift(missing, surplus []netip.AddrPort, got map[netip.AddrPort]float64) {
 	r := t.report
 	t.settled = len(missing) > 0
-	look := []string{"svcproxy diff", "kubectl -n kube-system logs ds/svcproxy"}
+	look := []string{"svcproxy diff", "kubectl -n kube-system logs -l app=svcproxy --prefix --tail=-1"}
 	served := math.Abs(got[r.To.Addr]-1) > 1e-6
 	switch {
 	case len(missing) > 0 && (!served || r.arrivingShare() < 1e-6):

@@ -25,7 +25,8 @@ Ask the node where the client is:
 
 In svcproxy's pod on that node:
 
-    kubectl -n kube-system exec ds/svcproxy -- svcproxy trace --to NAMESPACE/SERVICE
+    pod=$(kubectl -n kube-system get pods -l app=svcproxy --field-selector=spec.nodeName=NODE -o name)
+    kubectl -n kube-system exec $pod -- svcproxy trace --to NAMESPACE/SERVICE
 
 It says whether the packet arrives, and if not, the first reason that it meets. Below, each reason is
 shown once or more in a set-up that was really made: on hosts in network namespaces, with flannel's VXLAN
