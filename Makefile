@@ -1,4 +1,4 @@
-# Every verb works from a fresh clone on Debian or Ubuntu with Go and apt.
+# Every verb works from a fresh clone on Debian or Ubuntu with Go and apt; conformance after e2e.
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
@@ -65,7 +65,7 @@ record: need ## Record anew what the real kube-proxy makes of the test cases, an
 	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar \
 		$(CURDIR)/cmd/svcproxy/testdata/answers/*.txtar
 
-check: ## Format, vet, staticcheck, shellcheck, ansible-lint, and the purity of pkg/rules
+check: need ## Format, vet, staticcheck, shellcheck, ansible-lint, the purity of pkg/rules and pkg/picture, no methods found by name
 	hack/verify.sh
 
 .PHONY: need
