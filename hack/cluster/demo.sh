@@ -39,7 +39,7 @@ step "1. The cluster"
 
 step "2. Two nginx pods and a Service, as anyone would: start.sh on centos100"
 tar -C "$demo/.." -cf - nginx-demo | on centos100 'rm -rf demo && mkdir demo && tar -xf - -C demo --strip-components 1'
-on centos100 'sh demo/start.sh article' >"$work/page"
+on centos100 'sh demo/start.sh fixed-ip' >"$work/page"
 sed '/<!DOCTYPE/,$d' "$work/page" | indent
 kubectl get pods -o wide | cut -c1-90 | indent
 

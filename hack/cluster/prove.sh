@@ -31,7 +31,7 @@ trap 'exit 143' TERM
 mapfile -t hosts < <("$here/machines.sh" list | awk '{ print $1 }')
 
 start_nginx() {
-	tar -C "$root/manifests" -cf - nginx-demo | on centos100 'rm -rf demo && mkdir demo && tar -xf - -C demo --strip-components 1 && sh demo/start.sh article >/dev/null 2>&1'
+	tar -C "$root/manifests" -cf - nginx-demo | on centos100 'rm -rf demo && mkdir demo && tar -xf - -C demo --strip-components 1 && sh demo/start.sh fixed-ip >/dev/null 2>&1'
 }
 
 # start_load: requests without a pause from every host, each a new connection.
