@@ -43,7 +43,7 @@ func usedFlags(c *configuration) []configFlag {
 		{"iptables-sync-period", "iptables.syncPeriod", &tables.SyncPeriod, "how often the kernel's rules are compared although nothing changed"},
 		{"iptables-min-sync-period", "iptables.minSyncPeriod", &tables.MinSyncPeriod, "least time between two syncs"},
 		{"healthz-bind-address", "healthzBindAddress", &c.HealthzBindAddress, "`address` of /healthz and /livez, with or without a port; empty: none"},
-		{"metrics-bind-address", "metricsBindAddress", &c.MetricsBindAddress, "`address` of /metrics, /proxyMode, /healthz and /configz, with or without a port; empty: none"},
+		{"metrics-bind-address", "metricsBindAddress", &c.MetricsBindAddress, "`address` of /metrics, /proxyMode and /healthz, and on loopback addresses of the page at /, /status, /configz and /quarantine; with or without a port; empty: none"},
 		{"bind-address-hard-fail", "bindAddressHardFail", &c.BindAddressHardFail, "a port that stays taken ends the start; it always does"},
 		{"profiling", "enableProfiling", &c.EnableProfiling, "serve /debug/pprof/ and /debug/flags/v on --metrics-bind-address"},
 		{"oom-score-adj", "oomScoreAdj", c.OOMScoreAdj, "how much sooner than others the kernel ends this process where memory is short, -1000 to 1000"},

@@ -57,7 +57,7 @@ Connections come from a pod's address, so that nothing is masqueraded, and cross
 proxies are stopped. The same destinations are reached in the same minute on a node without rules and on nodes with one Service.
 
 Cells read: median (least-greatest) = ratio to kube-proxy on the same backend. In a bar, "no slower" allows for 5 %% of noise. A proxy whose first sync is
-over the time limit is given up at that size: "> 120".
+over the time limit is given up at that size: ">" and the limit.
 
 ## Figures
 
