@@ -65,7 +65,8 @@ record: need ## Record anew what the real kube-proxy makes of the test cases, an
 	cd hack/kubernetes && go run ./record -kube-proxy "$$(./build.sh kube-proxy)/kube-proxy" $(CURDIR)/cmd/svcproxy/testdata/kube-proxy/*.txtar \
 		$(CURDIR)/cmd/svcproxy/testdata/answers/*.txtar
 
-check: need ## Format, vet, staticcheck, shellcheck, ansible-lint, the purity of pkg/rules and pkg/picture, no methods found by name
+check: ## Format, vet, staticcheck, shellcheck, ansible-lint, the purity of pkg/rules and pkg/picture, no methods found by name
+	hack/need.sh check
 	hack/verify.sh
 
 .PHONY: need

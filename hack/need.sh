@@ -3,6 +3,7 @@
 # policy-rc.d of its own forbids that while packages are set up.
 #
 #   need.sh           what the tests and the demo run
+#   need.sh check     what the static checks run
 #   need.sh image     what builds the image
 #   need.sh cluster   what builds and runs a cluster
 #   need.sh bench     what the bench runs
@@ -37,6 +38,7 @@ test)
 	need chromium chromium
 	playbooks
 	;;
+check) playbooks ;;
 image) image ;;
 bench)
 	need ip iproute2
