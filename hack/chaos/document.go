@@ -54,7 +54,8 @@ it, without kube-proxy.
 
 const columns = `## What came of it
 
-*Opened* are the TCP connections and exchanges over UDP that began from when the fault began until all was served again. Of these,
+*Opened* are the TCP connections and exchanges over UDP that began from when the fault began until all was served again, by
+svcproxy with rules as after a fresh load. Of these,
 *lost* are those that failed; *stale*, where there are any, those that got to a pod that had left its Service more than 5 seconds
 before, where they would fail as well if the pod were gone; and *kept* counts questions that failed on connections that are kept
 open. *Healed* is from when the fault was over until every Service was served by its endpoints of then, a change that was made during the fault among

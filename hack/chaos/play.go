@@ -144,12 +144,12 @@ func (r *runner) try(ctx context.Context, f *fault) error {
 			return err
 		}
 	}
-	r.quiet = append(r.quiet, r.traffic.phase(false))
 	if r.node.kind.Ours {
 		if err := r.inspect(ctx, f, &t, before, started); err != nil {
 			return err
 		}
 	}
+	r.quiet = append(r.quiet, r.traffic.phase(false))
 	c := r.counts[len(r.counts)-1]
 	r.say("%-18s lasted %5.1f s, healed: %s, as fresh after %4.1f s; of %d connections %d lost, %d stale, %d broken", f.name, t.Lasted.Seconds(),
 		healings([]time.Duration{t.Heal}), t.Fresh.Seconds(), atomic.LoadInt64(&c.tally.Opened), atomic.LoadInt64(&c.tally.Lost),
