@@ -24,7 +24,8 @@ import (
 
 // client returns access to the API server. Each one has rate limits of its own. m
 // counts its requests, and those that follow the cluster outlast an API server that
-// is away; nil: nobody counts, and who asks once is told at once.
+// is away, and get uncompressed lists; nil: nobody counts, and who asks once is told at
+// once.
 func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	client := &o.settings.ClientConnection
 	cfg, err := clientcmd.BuildConfigFromFlags(o.master, client.Kubeconfig)
@@ -36,8 +37,6 @@ func (o *options) client(m *proxy.Metrics) (kubernetes.Interface, error) {
 	cfg.QPS, cfg.Burst = client.QPS, int(client.Burst)
 	if m != nil {
 		cfg.DisableCompression = true // it costs both ends more than the way inside a cluster does (kubernetes#80919)
-	}
-	if m != nil {
 		cfg.Wrap(m.Transport)
 		cfg.Wrap(watch.Patient)
 	}
@@ -129,9 +128,9 @@ func begin(ctx context.Context, src proxy.Source) error {
 // there one transaction is best.
 const natChains = 1000
 
-// kernels is what the proxy needs to know about the families that it serves. prepare, unless nil, is called
-// once they can be used, and so have loaded their modules, and before anything is
-// decided by the sysctls of the node: for what sets these.
+// kernels is what the proxy needs to know about the families that it serves. prepare,
+// unless nil, is called once their tables can be used, and so have loaded their modules,
+// and before anything is decided by the sysctls of the node: for what sets these.
 func (o *options) kernels(ctx context.Context, prepare func(context.Context)) ([]proxy.Family, error) {
 	host, err := o.openTables(ctx, true)
 	if err != nil {
